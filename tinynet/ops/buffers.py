@@ -1,0 +1,68 @@
+"""Memory that is used again: `empty` is numpy.empty for large arrays without the price of fresh pages.
+
+The operating system hands out memory page by page and clears each; for the arrays of one training step that costs as
+much as computing them. So memory goes back to a list of free blocks when the last array that looks at it is gone, and
+serves the next request of the same size. Who owns an array is thus plain Python: whoever holds a reference, to the
+array or to any view of it, can count on its values, and nobody has to give anything back.
+"""
+
+import ctypes
+import math
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+SMALL = 1 << 16  # bytes; below, malloc is as good
+MAX_IDLE = 1 << 30  # bytes that may wait in the list; past that the blocks that waited longest go back to the system
+
+_idle: deque[np.ndarray] = deque()  # blocks of bytes, the one freed last at the right
+
+
+def empty(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+    """A C-contiguous array with undefined values."""
+    dtype = np.dtype(dtype)
+    count = math.prod(shape)
+    if count * dtype.itemsize < SMALL:
+        return np.empty(shape, dtype)
+    block = _take(count * dtype.itemsize)
+    # arrays made from `lease` keep it alive, however they are sliced; when it dies, the block is free
+    lease: Any = (ctypes.c_char * block.size).from_buffer(block.data)
+    weakref.finalize(lease, _give_back, block).atexit = False
+    return np.frombuffer(lease, dtype, count).reshape(shape)
+
+
+def empty_like(array: np.ndarray) -> np.ndarray:
+    """An array of the same shape, dtype and order in memory, with undefined values."""
+    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    stored = empty([array.shape[axis] for axis in order], array.dtype)
+    return stored.transpose(np.argsort(order))
+
+
+def zeros(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+    """A C-contiguous array of zeros."""
+    array = empty(shape, dtype)
+    array.fill(0)
+    return array
+
+
+def _take(size: int) -> np.ndarray:
+    # the deque's own operations are atomic, and no lock is held while another thread, or a finalizer, changes the list
+    for _ in range(len(_idle)):
+        try:
+            block = _idle.pop()
+        except IndexError:
+            break
+        if block.size == size:
+            return block
+        _idle.appendleft(block)
+    return np.empty(size, np.uint8)
+
+
+def _give_back(block: np.ndarray) -> None:
+    _idle.append(block)
+    while sum(block.size for block in tuple(_idle)) > MAX_IDLE:
+        _idle.popleft()

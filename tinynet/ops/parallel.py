@@ -1,0 +1,81 @@
+"""Run a compiled loop on all cores, by plain Python threads.
+
+A kernel is compiled with `nogil=True` and without numba's own `parallel=True`, so threads of Python can run it at the
+same time. That keeps three promises which numba's threading layers do not: several Python threads may be in compiled
+code at once (numba's `workqueue` layer aborts the process then), nothing but numba itself need be installed, and each
+output element is computed by one thread in a fixed order, so results do not depend on timing.
+"""
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+
+# error_model="numpy": division by zero gives inf as in NumPy, and the loop can be vectorised
+kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+_num_threads: int | None = None
+
+
+def get_num_threads() -> int:
+    """The number of threads that compiled loops run on; see `set_num_threads`."""
+    global _num_threads
+    if _num_threads is None:
+        wanted = os.environ.get("TINYNET_NUM_THREADS", "")
+        if wanted and not (wanted.isdecimal() and int(wanted) >= 1):
+            raise ValueError(f"TINYNET_NUM_THREADS: expected a whole number of at least 1, got {wanted!r}")
+        _num_threads = int(wanted) if wanted else _usable_cores()
+    return _num_threads
+
+
+def set_num_threads(num_threads: int) -> None:
+    """Run compiled loops on `num_threads` threads. The default is the cores this process may use, or the environment
+    variable TINYNET_NUM_THREADS. (BLAS has threads of its own, set by OPENBLAS_NUM_THREADS before NumPy's import.)
+
+    Raises ValueError unless num_threads is a whole number of at least 1.
+    """
+    global _num_threads, _pool
+    if not isinstance(num_threads, int) or num_threads < 1:
+        raise ValueError(f"set_num_threads: expected a whole number of at least 1, got {num_threads!r}")
+    with _lock:
+        _num_threads, _pool = num_threads, None
+
+
+def parallel_for(loop: Callable[..., None], length: int, *args: Any, grain: int = 1) -> None:
+    """Call `loop(*args, start, stop)` for ranges that together cover range(length): one a thread, of `grain` at
+    least."""
+    parts = max(1, min(get_num_threads(), length // grain))
+    bounds = [length * part // parts for part in range(parts + 1)]
+    waiting = [_workers().submit(loop, *args, *ends) for ends in itertools.pairwise(bounds[1:])]
+    loop(*args, 0, bounds[1])
+    for part in waiting:
+        part.result()
+
+
+def _workers() -> ThreadPoolExecutor:
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(get_num_threads(), thread_name_prefix="tinynet")
+        return _pool
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: the cores this process was given, not all that exist
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _forget_pool() -> None:
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
+    os.register_at_fork(after_in_child=_forget_pool)

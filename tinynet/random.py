@@ -1,0 +1,60 @@
+"""Random numbers without state: every draw is a pure function of (seed, stream, step, index).
+
+Nothing here reads or changes a global generator. `stream` says what the numbers are for (a name such as "drop6" or
+"shuffle", or a number), `step` when (a training step, a sample), and the position in the returned array is the index.
+So numbers depend neither on the order of calls nor on threads, workers or devices, and a resumed run draws the
+same ones. The generator is Philox4x32-10 (`tinynet.ops.philox`); its CUDA twin gives the same bits.
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from tinynet.ops.philox import philox_bits, philox_normal
+
+Shape = int | Sequence[int]
+
+
+def stream_id(name: int | str) -> int:
+    """The 32-bit number of a stream: the number itself, or the CRC-32 of the name."""
+    if isinstance(name, str):
+        return zlib.crc32(name.encode())
+    return _whole_number("stream", name, 32)
+
+
+def bits(shape: Shape, seed: int, stream: int | str, step: int = 0) -> np.ndarray:
+    """uint32 array of `shape`, uniform over all 2**32 values.
+
+    Raises ValueError if seed is not in [0, 2**64), or a stream or step number not in [0, 2**32).
+    """
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    seed, step = _whole_number("seed", seed, 64), _whole_number("step", step, 32)
+    return philox_bits(math.prod(shape), seed, stream_id(stream), step).reshape(shape)
+
+
+def uniform(
+    shape: Shape, seed: int, stream: int | str, step: int = 0, low: float = 0.0, high: float = 1.0
+) -> np.ndarray:
+    """float64 array of `shape`, uniform on [low, high), in 2**32 steps."""
+    return low + (high - low) * (bits(shape, seed, stream, step) * 2.0**-32)
+
+
+def normal(shape: Shape, seed: int, stream: int | str, step: int = 0, dtype: DTypeLike = np.float64) -> np.ndarray:
+    """Array of `shape`, standard normal."""
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    seed, step = _whole_number("seed", seed, 64), _whole_number("step", step, 32)
+    return philox_normal(math.prod(shape), seed, stream_id(stream), step, dtype).reshape(shape)
+
+
+def permutation(n: int, seed: int, stream: int | str, step: int = 0) -> np.ndarray:
+    """(n,) int64: a random order of range(n)."""
+    return np.argsort(bits(2 * n, seed, stream, step).view(np.uint64), kind="stable")
+
+
+def _whole_number(what: str, value: int, width: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 1 << width:
+        raise ValueError(f"{what}: expected a whole number in [0, 2**{width}), got {value!r}")
+    return int(value)
