@@ -1,0 +1,215 @@
+"""Layer and Parameter: what every layer has, so that a layer's own file holds only its mathematics."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from tinynet.device import require_cpu
+from tinynet.errors import BackwardBeforeForwardError, NonFiniteError
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+Size = int | str  # of one axis: a number that must match, or a letter for any
+
+
+class Parameter:
+    """An array that is learnt: `.data`, and `.grad` of the same shape, to which every backward adds.
+
+    `lr_mult` and `weight_decay_mult` multiply the optimiser's learning rate and weight decay for this parameter.
+    """
+
+    def __init__(self, data: np.ndarray, lr_mult: float = 1.0, weight_decay_mult: float = 1.0):
+        self.data = data
+        self.grad = np.zeros_like(data)
+        self.lr_mult = lr_mult
+        self.weight_decay_mult = weight_decay_mult
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    def astype(self, dtype: DTypeLike) -> None:
+        """Convert data and grad in place."""
+        self.data, self.grad = self.data.astype(dtype), self.grad.astype(dtype)
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.shape}, dtype={self.data.dtype})"
+
+
+class Layer:
+    """One step of a network: y = forward(x), and dx = backward(dy), which also adds into each parameter's .grad.
+
+    A new layer is a class with these two methods. Whatever Parameter or Layer it keeps as an attribute is found by
+    `parameters`, `state_dict`, `train` and the others below; `__init__` need not be called.
+    """
+
+    name = ""  # given by the Sequential that holds the layer: "conv1"
+    training = True  # Dropout acts only then; see train() and eval()
+    window: Any = None  # (kernel_size, stride, padding, dilation), four pairs, of a layer that slides a window
+    input_grad = True  # False: backward may return None, for the first layer of a net, whose dx nobody reads
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(f"{type(self).__name__} has no forward: write forward(self, x), which returns y")
+
+    def backward(self, dy: np.ndarray) -> np.ndarray | None:
+        raise NotImplementedError(
+            f"{type(self).__name__} has no backward: write backward(self, dy), which takes dL/dy, of y's shape, "
+            "returns dx = dL/dx, of x's shape, and adds each parameter's gradient into its .grad"
+        )
+
+    def __call__(self, *args: Any) -> Any:
+        return self.forward(*args)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of y for an x of `shape`; ValueError if x would not fit. A layer that does not say is tried out."""
+        return copy.deepcopy(self).eval().forward(np.zeros(shape, np.float32)).shape
+
+    def macs(self, shape: tuple[int, ...]) -> int:
+        """Multiply-accumulates of one forward for an x of `shape`; only products with weights count."""
+        return 0
+
+    # what forward keeps for backward
+
+    @property
+    def saved(self) -> Any:
+        """What forward kept for backward: one tuple. BackwardBeforeForwardError if read before any forward."""
+        try:
+            return self.__dict__["_saved"]
+        except KeyError:
+            raise BackwardBeforeForwardError(f"{self}: backward came before forward; call forward(x) first") from None
+
+    @saved.setter
+    def saved(self, kept: Any) -> None:
+        self.__dict__["_saved"] = kept
+
+    # checks
+
+    def check_input(self, x: np.ndarray, shape: tuple[Size, ...] | None = None) -> None:
+        """Raises TypeError unless x is a float32 or float64 array, ValueError unless it has the `shape`, in which a
+        letter stands for any size, and NonFiniteError if it holds NaN or infinity."""
+        self._check_array("x", x, shape)
+        if not np.isfinite(x).all():
+            index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+            raise NonFiniteError(str(self), f"expected finite numbers in x, got {x[index]} at index {index}")
+
+    def check_dy(self, dy: np.ndarray, shape: tuple[int, ...]) -> None:
+        """Raises TypeError or ValueError unless dy is a float array of y's shape."""
+        self._check_array("dy", dy, shape)
+
+    def _check_array(self, what: str, array: np.ndarray, shape: tuple[Size, ...] | None) -> None:
+        try:
+            require_cpu(array)
+        except (TypeError, NotImplementedError) as error:
+            raise type(error)(f"{self}: {what}: {error}") from None
+        if array.dtype not in FLOATS:
+            raise TypeError(
+                f"{self}: expected {what} of dtype float32 or float64, got {array.dtype}; use .astype(np.float32)"
+            )
+        self.check_shape(what, array.shape, shape)
+
+    def check_shape(self, what: str, got: tuple[int, ...], expected: tuple[Size, ...] | None) -> None:
+        """Raises ValueError unless `got` matches `expected` (None: any), has an axis and no axis of length 0."""
+        if expected is None:
+            fits = len(got) > 0
+        else:
+            fits = len(got) == len(expected) and all(e in (g, str(e)) for e, g in zip(expected, got, strict=True))
+        if not fits:
+            wanted = "of at least one axis" if expected is None else f"of shape ({', '.join(map(str, expected))})"
+            raise ValueError(f"{self}: expected {what} {wanted}, got {got}")
+        if 0 in got:
+            raise ValueError(f"{self}: expected {what} with at least one element, got shape {got}")
+
+    # the tree of layers and parameters
+
+    def children(self) -> dict[str, Layer]:
+        """The layers inside this one, by name."""
+        return {key: value for key, value in vars(self).items() if isinstance(value, Layer)}
+
+    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """(dotted name, layer) for all layers inside, in order, and theirs."""
+        for key, child in self.children().items():
+            yield prefix + key, child
+            yield from child.named_layers(f"{prefix}{key}.")
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """(dotted name, parameter), such as ("conv1.weight", ...), in order."""
+        for key, value in vars(self).items():
+            if isinstance(value, Parameter):
+                yield prefix + key, value
+        for key, child in self.children().items():
+            yield from child.named_parameters(f"{prefix}{key}.")
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All parameters, in order."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def zero_grad(self) -> None:
+        """Set every parameter's gradient to zero."""
+        for parameter in self.parameters():
+            parameter.grad.fill(0)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for this layer and all inside: Dropout drops."""
+        self.training = mode
+        for child in self.children().values():
+            child.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Evaluation mode: Dropout passes everything."""
+        return self.train(False)
+
+    def at_step(self, step: int) -> Self:
+        """Let random layers draw what belongs to training step `step`: a resumed or repeated step draws the same."""
+        for child in self.children().values():
+            child.at_step(step)
+        return self
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Convert all parameters in place, to float64 for gradient checks or back."""
+        for parameter in self.parameters():
+            parameter.astype(dtype)
+        return self
+
+    # weights out and in
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """A copy of every parameter's data, by name."""
+        return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray], strict: bool = True) -> None:
+        """Copy `state` into the parameters of the same names, each keeping its own dtype.
+
+        With strict=False, names that are missing here or there are passed over; a wrong shape is an error always.
+        Raises KeyError for missing or unexpected names, ValueError for wrong shapes; nothing is loaded then.
+        """
+        own = dict(self.named_parameters())
+        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        if strict and (missing or unexpected):
+            raise KeyError(f"{self}: state does not fit: missing {missing}, unexpected {unexpected}")
+        common = own.keys() & state.keys()
+        shapes = {key: (own[key].shape, np.shape(state[key])) for key in sorted(common)}
+        wrong = [f"{key}: expected {expected}, got {got}" for key, (expected, got) in shapes.items() if expected != got]
+        if wrong:
+            raise ValueError(f"{self}: state does not fit: {'; '.join(wrong)}")
+        for key in common:
+            own[key].data[...] = state[key]
+
+    def __str__(self) -> str:
+        kind = type(self).__name__
+        return f"{kind} '{self.name}'" if self.name else kind
+
+    def options(self) -> str:
+        """The constructor's arguments, for repr()."""
+        return ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.options()})"

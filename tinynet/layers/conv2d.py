@@ -1,0 +1,90 @@
+import numpy as np
+
+from tinynet import init
+from tinynet.layers.base import Layer, Parameter
+from tinynet.ops.buffers import empty
+from tinynet.ops.conv2d import col2im, im2col
+from tinynet.ops.window import Pair, checked_pair, window_output
+
+
+class Conv2d(Layer):
+    """y[n, o, oh, ow] = bias[o] + sum over c, kh, kw of weight[o, c, kh, kw] * x[n, c, h, w],
+    h = oh*stride - padding + kh*dilation, w likewise; x is zero outside the picture.
+
+    x: (N, C, H, W), y: (N, O, OH, OW), weight: (O, C/groups, KH, KW), bias: (O,);
+    OH = (H + 2*padding - dilation*(KH - 1) - 1) // stride + 1. With groups=G the channels fall into G parts and output
+    part g reads input part g alone: the two towers of Krizhevsky et al. 2012, section 3.2.
+
+    By im2col it is one matrix product a group: y = weight @ cols + bias. So backward is that of a product, dweight =
+    dy @ cols.T, dcols = weight.T @ dy, dbias = the sum of dy over pictures and pixels, and dx = col2im(dcols).
+
+    Every size is a whole number or a pair (h, w). Initial values: He's normal for weight (`tinynet.init.he_normal`), 0
+    for bias. Raises ValueError if groups does not divide both numbers of channels or the kernel does not fit.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        seed: int = 0,
+    ):
+        kernel_size = checked_pair("Conv2d", "kernel_size", kernel_size, 1)
+        stride, padding = checked_pair("Conv2d", "stride", stride, 1), checked_pair("Conv2d", "padding", padding, 0)
+        self.window = kernel_size, stride, padding, checked_pair("Conv2d", "dilation", dilation, 1)
+        if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(
+                "Conv2d: expected groups to divide in_channels and out_channels, all of at least 1; got "
+                f"groups={groups}, in_channels={in_channels}, out_channels={out_channels}"
+            )
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.weight = Parameter(np.empty((out_channels, in_channels // groups, *kernel_size), np.float32))
+        self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
+        init.he_normal(self.weight, seed, "Conv2d.weight")
+
+    def forward(self, x):
+        N, O, OH, OW = self.output_shape(x.shape)
+        self.check_input(x)
+        self.saved = (x,)
+        cols = im2col(x, *self.window).reshape(self.groups, -1, OH * OW * N)
+        y = empty((self.groups, O // self.groups, cols.shape[2]), x.dtype)
+        np.matmul(self._weight_rows(x.dtype), cols, out=y)
+        if self.bias is not None:
+            y += self.bias.data.reshape(self.groups, -1, 1)
+        return y.reshape(O, OH, OW, N).transpose(3, 0, 1, 2)
+
+    def backward(self, dy):
+        (x,) = self.saved
+        self.check_dy(dy, self.output_shape(x.shape))
+        dy = dy.transpose(1, 2, 3, 0).reshape(self.groups, self.out_channels // self.groups, -1)  # (G, O/G, OH*OW*N)
+        cols = im2col(x, *self.window).reshape(self.groups, -1, dy.shape[2])  # cheaper to make again than to keep
+        self.weight.grad += (dy @ cols.transpose(0, 2, 1)).reshape(self.weight.shape)
+        if self.bias is not None:
+            self.bias.grad += dy.sum(axis=2).ravel()
+        if not self.input_grad:
+            return None
+        dcols = np.matmul(self._weight_rows(x.dtype).transpose(0, 2, 1), dy, out=cols)  # over cols: no longer needed
+        return col2im(dcols.reshape(-1, dy.shape[2]), x.shape, *self.window)
+
+    def _weight_rows(self, dtype):
+        """(G, O/G, C/G*KH*KW): each output channel's kernels as one row."""
+        return self.weight.data.astype(dtype, copy=False).reshape(self.groups, self.out_channels // self.groups, -1)
+
+    def output_shape(self, shape):
+        self.check_shape("x", shape, ("N", self.in_channels, "H", "W"))
+        return (shape[0], self.out_channels, *window_output(str(self), shape[2:], *self.window))
+
+    def macs(self, shape):
+        N, O, OH, OW = self.output_shape(shape)
+        return N * OH * OW * self.weight.size
+
+    def options(self):
+        kernel_size, stride, padding, dilation = self.window
+        more = f", dilation={dilation}" * (dilation != (1, 1)) + f", groups={self.groups}" * (self.groups != 1)
+        more += ", bias=False" * (self.bias is None)
+        return f"{self.in_channels}, {self.out_channels}, {kernel_size}, stride={stride}, padding={padding}{more}"

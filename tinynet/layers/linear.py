@@ -1,0 +1,48 @@
+import numpy as np
+
+from tinynet import init
+from tinynet.layers.base import Layer, Parameter
+
+
+class Linear(Layer):
+    """y = x @ weight.T + bias.
+
+    x: (N, in_features), y: (N, out_features), weight: (out_features, in_features), bias: (out_features,).
+    backward: dweight = dy.T @ x, dbias = the sum of dy over the batch, dx = dy @ weight.
+
+    Initial values: He's normal for weight (`tinynet.init.he_normal`), 0 for bias.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, seed: int = 0):
+        if min(in_features, out_features) < 1:
+            raise ValueError(f"Linear: expected at least 1 feature in and out, got {in_features} and {out_features}")
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(np.empty((out_features, in_features), np.float32))
+        self.bias = Parameter(np.zeros(out_features, np.float32)) if bias else None
+        init.he_normal(self.weight, seed, "Linear.weight")
+
+    def forward(self, x):
+        self.check_input(x, ("N", self.in_features))
+        self.saved = (x,)
+        y = x @ self.weight.data.astype(x.dtype, copy=False).T
+        if self.bias is not None:
+            y += self.bias.data.astype(x.dtype, copy=False)
+        return y
+
+    def backward(self, dy):
+        (x,) = self.saved
+        self.check_dy(dy, (x.shape[0], self.out_features))
+        self.weight.grad += dy.T @ x
+        if self.bias is not None:
+            self.bias.grad += dy.sum(axis=0)
+        return dy @ self.weight.data.astype(x.dtype, copy=False) if self.input_grad else None
+
+    def output_shape(self, shape):
+        self.check_shape("x", shape, ("N", self.in_features))
+        return (shape[0], self.out_features)
+
+    def macs(self, shape):
+        return shape[0] * self.in_features * self.out_features
+
+    def options(self):
+        return f"{self.in_features}, {self.out_features}" + ", bias=False" * (self.bias is None)

@@ -1,0 +1,51 @@
+from tinynet.layers.base import Layer
+from tinynet.ops.lrn import lrn_backward, lrn_forward
+
+
+class LRN(Layer):
+    """y = x / scale**beta;  scale = k + alpha * S;  S sums x**2 over `size` neighbouring channels of the same pixel.
+
+    x, y: (N, C, H, W). The window reaches size // 2 channels to each side and is cut at the ends of its group: with
+    groups=2, the two towers of the paper's net do not see each other. (Krizhevsky et al. 2012, section 3.3.)
+
+    backward: x_j stands in its own numerator and in the denominators of its neighbours, so
+    dx = dy * scale**-beta - 2 * alpha * beta * x * T;  T sums dy * x * scale**(-beta - 1) over the same window.
+
+    alpha is not divided by size. What others call the same numbers:
+
+    | library                                | k | their alpha for the paper's 1e-4 here |
+    | paper; cuda-convnet's text; this layer | 2 | 1e-4                                  |
+    | cuda-convnet as run (divides by size)  | 2 | 5e-4 (it was run with 1e-4: 2e-5 here)|
+    | Caffe (divides by size)                | 1 by default | 5e-4                       |
+    | PyTorch LocalResponseNorm (divides)    | 1 by default | 5e-4                       |
+
+    Raises ValueError if size is even (the window would have no centre) or groups does not divide the channels.
+    """
+
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1):
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"LRN: expected an odd size, a window with a centre; got {size}")
+        if groups < 1:
+            raise ValueError(f"LRN: expected groups of at least 1, got {groups}")
+        if k <= 0 or alpha < 0:
+            raise ValueError(f"LRN: expected k > 0 and alpha >= 0, so that scale > 0; got k={k}, alpha={alpha}")
+        self.size, self.alpha, self.beta, self.k, self.groups = size, alpha, beta, k, groups
+
+    def forward(self, x):
+        self.check_input(x, self.output_shape(x.shape))
+        self.saved = (x,)
+        return lrn_forward(x, self.size, self.alpha, self.beta, self.k, self.groups)
+
+    def backward(self, dy):
+        (x,) = self.saved
+        self.check_dy(dy, x.shape)
+        return lrn_backward(x, dy, self.size, self.alpha, self.beta, self.k, self.groups)
+
+    def output_shape(self, shape):
+        self.check_shape("x", shape, ("N", "C", "H", "W"))
+        if shape[1] % self.groups:
+            raise ValueError(f"{self}: expected a number of channels divisible by groups={self.groups}, got {shape}")
+        return shape
+
+    def options(self):
+        return f"size={self.size}, alpha={self.alpha:g}, beta={self.beta:g}, k={self.k:g}, groups={self.groups}"

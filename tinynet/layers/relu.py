@@ -1,0 +1,26 @@
+import numpy as np
+
+from tinynet.layers.base import Layer
+from tinynet.ops.buffers import empty_like
+
+
+class ReLU(Layer):
+    """y = max(x, 0), element by element; x, y of any shape.
+
+    dx = dy where x > 0, else 0: at 0, where there is no derivative, 0 is taken. (Nair and Hinton 2010; Krizhevsky et
+    al. 2012, section 3.1.)
+    """
+
+    def forward(self, x):
+        self.check_input(x)
+        y = np.maximum(x, 0, out=empty_like(x))
+        self.saved = (y,)
+        return y
+
+    def backward(self, dy):
+        (y,) = self.saved
+        self.check_dy(dy, y.shape)
+        return np.multiply(dy, y > 0, out=empty_like(y))
+
+    def output_shape(self, shape):
+        return shape

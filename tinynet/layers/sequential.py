@@ -1,0 +1,83 @@
+from collections.abc import Iterator, Mapping
+
+from tinynet.errors import NonFiniteError
+from tinynet.layers.base import Layer
+
+
+class Sequential(Layer):
+    """y = layer_k(... layer_2(layer_1(x))); backward goes through the layers in reverse order: the chain rule.
+
+    Takes layers, which get the names "0", "1", ..., or one dict of names and layers. A name appears in error messages
+    and in state_dict ("conv1.weight"). model["conv1"] and model[0] give a layer.
+
+    Raises TypeError for what is no Layer, ValueError if there is none, a name has a dot, or one layer stands there
+    twice.
+    """
+
+    def __init__(self, *layers: Layer | Mapping[str, Layer]):
+        if len(layers) == 1 and isinstance(layers[0], Mapping):
+            self.layers = dict(layers[0])
+        else:
+            self.layers = dict(zip(map(str, range(len(layers))), layers, strict=True))  # type: ignore[arg-type]
+        for name, layer in self.layers.items():
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} as '{name}'")
+            if not isinstance(name, str) or not name or "." in name:
+                raise ValueError(f"Sequential: expected a name without a dot, got {name!r}")
+        if not self.layers or len({id(layer) for layer in self.layers.values()}) < len(self.layers):
+            raise ValueError("Sequential: expected at least one layer, and each layer once only")
+        for name, layer in self.named_layers():
+            layer.name = name
+
+    def forward(self, x):
+        previous = None
+        for layer in self:
+            try:
+                x = layer.forward(x)
+            except NonFiniteError as error:
+                if previous is None or error.layer != str(layer):
+                    raise
+                raise NonFiniteError(str(previous), f"gave NaN or infinity as its output (met by {error})") from error
+            previous = layer
+        return x
+
+    def backward(self, dy):
+        for layer in reversed(self.layers.values()):
+            dy = layer.backward(dy)
+        return dy
+
+    @property
+    def input_grad(self):
+        return self[0].input_grad
+
+    @input_grad.setter
+    def input_grad(self, wanted):
+        self[0].input_grad = wanted
+
+    def output_shape(self, shape):
+        for layer in self:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def macs(self, shape):
+        total = 0
+        for layer in self:
+            total += layer.macs(shape)
+            shape = layer.output_shape(shape)
+        return total
+
+    def children(self):
+        return self.layers
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers.values())
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, key: int | str) -> Layer:
+        return self.layers[key] if isinstance(key, str) else list(self.layers.values())[key]
+
+    def __repr__(self) -> str:
+        lines = (f"  {name}: {layer!r}".replace("\n", "\n  ") for name, layer in self.layers.items())
+        return "Sequential(\n" + "\n".join(lines) + "\n)"

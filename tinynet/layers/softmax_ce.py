@@ -1,0 +1,39 @@
+import numpy as np
+
+from tinynet.layers.base import Layer
+
+
+class SoftmaxCE(Layer):
+    """loss = mean over the batch of -ln softmax(logits)[label];  softmax(z)_j = exp(z_j) / sum_i exp(z_i).
+
+    logits: (N, K) float, labels: (N,) whole numbers in [0, K); the loss is a float. backward() needs no dy (the loss
+    is where backprop starts): dlogits = (softmax(logits) - onehot(labels)) / N. Subtracting each row's largest logit
+    changes nothing in the formula and keeps exp from overflowing: logits of ±1e4 are fine.
+
+    Raises TypeError for labels that are not whole numbers, ValueError for a wrong shape or a label out of range.
+    """
+
+    def forward(self, logits, labels):  # type: ignore[override]
+        self.check_input(logits, ("N", "K"))
+        labels = self._check_labels(labels, *logits.shape)
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        self.saved = log_softmax, labels
+        return -float(np.mean(log_softmax[np.arange(len(labels)), labels], dtype=np.float64))
+
+    def backward(self, dy=1.0):
+        log_softmax, labels = self.saved
+        dlogits = np.exp(log_softmax)
+        dlogits[np.arange(len(labels)), labels] -= 1
+        return dlogits * dlogits.dtype.type(dy / len(labels))
+
+    def _check_labels(self, labels, N, K):
+        labels = np.asarray(labels)
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise TypeError(f"{self}: expected labels of an integer dtype, got {labels.dtype}")
+        if labels.shape != (N,):
+            raise ValueError(f"{self}: expected labels of shape ({N},), one for each row of logits; got {labels.shape}")
+        wrong = np.flatnonzero((labels < 0) | (labels >= K))
+        if wrong.size:
+            raise ValueError(f"{self}: expected labels in [0, {K}), got {labels[wrong[0]]} at index {wrong[0]}")
+        return labels

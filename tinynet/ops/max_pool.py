@@ -1,0 +1,68 @@
+"""Max pooling with the place of each maximum, and its backward. CUDA twin: `kernels/max_pool.cu`."""
+
+import numpy as np
+
+from tinynet.ops import buffers
+from tinynet.ops.layout import batch_first, batch_last
+from tinynet.ops.parallel import kernel, parallel_for
+from tinynet.ops.window import Pair
+
+
+@kernel
+def _forward(x, y, place, kernel_size, stride, padding, start, stop):
+    C, H, W, N = x.shape
+    OH, OW = y.shape[1:3]
+    KH, KW = kernel_size
+    for c in range(start, stop):
+        for oh in range(OH):
+            for ow in range(OW):
+                top, left = oh * stride[0] - padding[0], ow * stride[1] - padding[1]
+                for n in range(N):
+                    y[c, oh, ow, n] = -np.inf
+                for kh in range(max(0, -top), min(KH, H - top)):
+                    for kw in range(max(0, -left), min(KW, W - left)):
+                        here = kh * KW + kw
+                        for n in range(N):
+                            value, best = x[c, top + kh, left + kw, n], y[c, oh, ow, n]
+                            # two selects and no branch: the loop becomes vector instructions; the first of equals stays
+                            place[c, oh, ow, n] = here if value > best else place[c, oh, ow, n]
+                            y[c, oh, ow, n] = value if value > best else best
+
+
+@kernel
+def _backward(dy, place, dx, kernel_size, stride, padding, start, stop):
+    C, H, W, N = dx.shape
+    OH, OW = dy.shape[1:3]
+    KH, KW = kernel_size
+    for c in range(start, stop):
+        for oh in range(OH):
+            for ow in range(OW):
+                top, left = oh * stride[0] - padding[0], ow * stride[1] - padding[1]
+                for kh in range(max(0, -top), min(KH, H - top)):
+                    for kw in range(max(0, -left), min(KW, W - left)):
+                        here = kh * KW + kw
+                        for n in range(N):
+                            share = dy[c, oh, ow, n] if place[c, oh, ow, n] == here else dx.dtype.type(0)
+                            dx[c, top + kh, left + kw, n] += share
+
+
+def max_pool_forward(
+    x: np.ndarray, output: Pair, kernel_size: Pair, stride: Pair, padding: Pair
+) -> tuple[np.ndarray, np.ndarray]:
+    """x (N, C, H, W) -> y (N, C, OH, OW), and place (C, OH, OW, N): which kh*KW + kw of its window each maximum was."""
+    pictures = batch_last(x)
+    C, _, _, N = pictures.shape
+    y = buffers.empty((C, *output, N), x.dtype)
+    place = buffers.zeros(y.shape, np.uint8 if kernel_size[0] * kernel_size[1] <= 256 else np.int32)
+    parallel_for(_forward, C, pictures, y, place, kernel_size, stride, padding)
+    return batch_first(y), place
+
+
+def max_pool_backward(
+    dy: np.ndarray, place: np.ndarray, size: Pair, kernel_size: Pair, stride: Pair, padding: Pair
+) -> np.ndarray:
+    """dy (N, C, OH, OW) -> dx (N, C, *size): each dy goes to the pixel that was its window's maximum."""
+    C, _, _, N = place.shape
+    dx = buffers.zeros((C, *size, N), dy.dtype)
+    parallel_for(_backward, C, batch_last(dy), place, dx, kernel_size, stride, padding)
+    return batch_first(dx)
