@@ -1,0 +1,104 @@
+"""Stochastic gradient descent with momentum, as the paper has it, and its learning-rate schedules."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from tinynet.layers.base import Parameter
+
+
+class SGD:
+    """v ← momentum * v - weight_decay * lr * w - lr * g;  w ← w + v  (Krizhevsky et al. 2012, section 5).
+
+    g is the parameter's .grad: the mean over the batch, since the loss is. The learning rate stands inside the
+    velocity, so a change of `lr` acts on new gradients only; PyTorch's SGD multiplies the whole velocity by it, and
+    the two differ right after a change. Each parameter's own lr_mult and weight_decay_mult multiply lr and
+    weight_decay.
+
+    `lr` may be set at any time. Raises ValueError for a negative or non-finite setting or if there is no parameter.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Parameter], lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 5e-4
+    ):
+        self.parameters = list(parameters)
+        if not self.parameters or len({id(parameter) for parameter in self.parameters}) < len(self.parameters):
+            raise ValueError("SGD: expected at least one parameter, and each once only")
+        for name, value, bound in (("momentum", momentum, 1.0), ("weight_decay", weight_decay, float("inf"))):
+            if not 0 <= value < bound:
+                raise ValueError(f"SGD: expected 0 <= {name} < {bound}, got {value}")
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.lr = lr
+        self.velocity = [np.zeros_like(parameter.data) for parameter in self.parameters]
+
+    @property
+    def lr(self) -> float:
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        if not 0 <= lr < float("inf"):
+            raise ValueError(f"SGD: expected a finite lr >= 0, got {lr}")
+        self._lr = lr
+
+    def step(self) -> None:
+        """One update of every parameter from its .grad."""
+        for parameter, v in zip(self.parameters, self.velocity, strict=True):
+            lr = self.lr * parameter.lr_mult
+            decay = self.weight_decay * parameter.weight_decay_mult
+            v *= self.momentum
+            v -= lr * (decay * parameter.data + parameter.grad if decay else parameter.grad)
+            parameter.data += v
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero; backward adds to what is there."""
+        for parameter in self.parameters:
+            parameter.grad.fill(0)
+
+
+class StepLR:
+    """lr ← gamma * lr every `step_size` epochs; call step() after each epoch."""
+
+    def __init__(self, optimizer: SGD, step_size: int, gamma: float = 0.1):
+        if step_size < 1 or not 0 < gamma <= 1:
+            raise ValueError(f"StepLR: expected step_size >= 1 and 0 < gamma <= 1, got {step_size} and {gamma}")
+        self.optimizer, self.step_size, self.gamma = optimizer, step_size, gamma
+        self.epoch = 0
+
+    def step(self, val_error: float | None = None) -> None:
+        """An epoch is over. `val_error` is not used: every schedule can be called alike."""
+        self.epoch += 1
+        if self.epoch % self.step_size == 0:
+            self.optimizer.lr *= self.gamma
+
+
+class ReduceLROnPlateau:
+    """The paper's schedule: lr ← factor * lr each time the validation error stops improving, at most max_drops times.
+
+    "Stops improving": for more than `patience` epochs in a row no error was below the best so far by more than
+    `threshold` (a fraction: 0.001 is a tenth of a per cent). Section 5 divides by 10 and did so three times.
+    """
+
+    def __init__(
+        self, optimizer: SGD, factor: float = 0.1, patience: int = 3, threshold: float = 1e-3, max_drops: int = 3
+    ):
+        if not 0 < factor < 1 or patience < 0 or threshold < 0 or max_drops < 0:
+            raise ValueError(
+                "ReduceLROnPlateau: expected 0 < factor < 1 and patience, threshold, max_drops >= 0; got "
+                f"{factor}, {patience}, {threshold}, {max_drops}"
+            )
+        self.optimizer, self.factor, self.patience = optimizer, factor, patience
+        self.threshold, self.max_drops = threshold, max_drops
+        self.best, self.bad_epochs, self.drops = float("inf"), 0, 0
+
+    def step(self, val_error: float) -> None:
+        """An epoch is over, with this validation error (a fraction). Raises ValueError if it is NaN."""
+        if val_error != val_error:
+            raise ValueError("ReduceLROnPlateau: expected a validation error, got NaN")
+        if val_error < self.best - self.threshold:
+            self.best, self.bad_epochs = val_error, 0
+            return
+        self.bad_epochs += 1
+        if self.bad_epochs > self.patience and self.drops < self.max_drops:
+            self.optimizer.lr *= self.factor
+            self.drops, self.bad_epochs = self.drops + 1, 0
