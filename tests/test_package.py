@@ -1,0 +1,72 @@
+"""What users install: the wheel and the sdist, each in a fresh environment, hold the library and every kernel file."""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# run in the fresh environment, in an empty folder: imports every module, finds every kernel, takes one step
+TRY = """
+import importlib, pkgutil, sys
+import numpy as np, tinynet, tinynet.cuda
+assert "site-packages" in tinynet.__file__, tinynet.__file__
+for module in pkgutil.walk_packages(tinynet.__path__, "tinynet."):
+    importlib.import_module(module.name)
+assert "cupy" not in sys.modules
+for stem in sys.argv[1:]:
+    assert "__global__" in tinynet.cuda.kernel_path(stem).read_text(encoding="utf-8"), stem
+net = tinynet.models.alexnet_mini(image_size=28)
+loss = tinynet.layers.SoftmaxCE()
+first = loss(net(np.ones((2, 3, 28, 28), np.float32)), np.array([1, 2]))
+assert net.backward(loss.backward()).shape == (2, 3, 28, 28)
+print("fine", first)
+"""
+
+
+def run(*command, **options):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Wheel and sdist, built once; a machine that cannot reach a package index skips."""
+    probe = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--quiet",
+            "-d",
+            str(tmp_path_factory.mktemp("probe")),
+            "hatchling",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    if probe.returncode:
+        pytest.skip(f"no package index can be reached to build with: {probe.stderr.strip().splitlines()[-1]}")
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
+    return {"wheel": next(folder.glob("*.whl")), "sdist": next(folder.glob("*.tar.gz"))}
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_installed_package_is_whole(kind, built, tmp_path):
+    environment = tmp_path / "an environment é"
+    venv.create(environment, with_pip=True)
+    python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    run(python, "-m", "pip", "install", "--quiet", built[kind])
+    stems = [path.stem for path in (ROOT / "kernels").glob("*.cu")]
+    assert stems
+    (tmp_path / "elsewhere").mkdir()
+    output = run(python, "-W", "error", "-c", TRY, *stems, cwd=tmp_path / "elsewhere")
+    assert output.startswith("fine")
