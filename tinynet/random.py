@@ -22,7 +22,7 @@ def stream_id(name: int | str) -> int:
     """The 32-bit number of a stream: the number itself, or the CRC-32 of the name."""
     if isinstance(name, str):
         return zlib.crc32(name.encode())
-    return _whole_number("stream", name, 32)
+    return whole_number("stream", name, 32)
 
 
 def bits(shape: Shape, seed: int, stream: int | str, step: int = 0) -> np.ndarray:
@@ -31,7 +31,7 @@ def bits(shape: Shape, seed: int, stream: int | str, step: int = 0) -> np.ndarra
     Raises ValueError if seed is not in [0, 2**64), or a stream or step number not in [0, 2**32).
     """
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    seed, step = _whole_number("seed", seed, 64), _whole_number("step", step, 32)
+    seed, step = whole_number("seed", seed, 64), whole_number("step", step, 32)
     return philox_bits(math.prod(shape), seed, stream_id(stream), step).reshape(shape)
 
 
@@ -45,7 +45,7 @@ def uniform(
 def normal(shape: Shape, seed: int, stream: int | str, step: int = 0, dtype: DTypeLike = np.float64) -> np.ndarray:
     """Array of `shape`, standard normal."""
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    seed, step = _whole_number("seed", seed, 64), _whole_number("step", step, 32)
+    seed, step = whole_number("seed", seed, 64), whole_number("step", step, 32)
     return philox_normal(math.prod(shape), seed, stream_id(stream), step, dtype).reshape(shape)
 
 
@@ -54,7 +54,8 @@ def permutation(n: int, seed: int, stream: int | str, step: int = 0) -> np.ndarr
     return np.argsort(bits(2 * n, seed, stream, step).view(np.uint64), kind="stable")
 
 
-def _whole_number(what: str, value: int, width: int) -> int:
+def whole_number(what: str, value: int, width: int) -> int:
+    """`value`; ValueError, which says `what` it was meant for, unless it is a whole number in [0, 2**width)."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 1 << width:
         raise ValueError(f"{what}: expected a whole number in [0, 2**{width}), got {value!r}")
     return int(value)

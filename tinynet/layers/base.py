@@ -189,19 +189,23 @@ class Layer:
         """Copy `state` into the parameters of the same names, each keeping its own dtype.
 
         With strict=False, names that are missing here or there are passed over; a wrong shape is an error always.
-        Raises KeyError for missing or unexpected names, ValueError for wrong shapes; nothing is loaded then.
+        Raises KeyError for missing or unexpected names, ValueError for wrong shapes or dtypes; nothing is loaded then.
         """
         own = dict(self.named_parameters())
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if strict and (missing or unexpected):
             raise KeyError(f"{self}: state does not fit: missing {missing}, unexpected {unexpected}")
         common = own.keys() & state.keys()
-        shapes = {key: (own[key].shape, np.shape(state[key])) for key in sorted(common)}
-        wrong = [f"{key}: expected {expected}, got {got}" for key, (expected, got) in shapes.items() if expected != got]
+        new = {key: np.asarray(state[key]) for key in sorted(common)}
+        wrong = [
+            f"{key}: expected {own[key].shape}, got {a.shape}" for key, a in new.items() if a.shape != own[key].shape
+        ]
+        strange = {key: a.dtype for key, a in new.items() if not np.can_cast(a.dtype, own[key].data.dtype, "same_kind")}
+        wrong += [f"{key}: expected real numbers, got {dtype}" for key, dtype in strange.items()]
         if wrong:
             raise ValueError(f"{self}: state does not fit: {'; '.join(wrong)}")
-        for key in common:
-            own[key].data[...] = state[key]
+        for key, array in new.items():
+            own[key].data[...] = array
 
     def __str__(self) -> str:
         kind = type(self).__name__

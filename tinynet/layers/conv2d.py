@@ -48,8 +48,8 @@ class Conv2d(Layer):
         init.he_normal(self.weight, seed, "Conv2d.weight")
 
     def forward(self, x):
-        N, O, OH, OW = self.output_shape(x.shape)
         self.check_input(x)
+        N, O, OH, OW = self.output_shape(x.shape)
         self.saved = (x,)
         cols = im2col(x, *self.window).reshape(self.groups, -1, OH * OW * N)
         y = empty((self.groups, O // self.groups, cols.shape[2]), x.dtype)

@@ -1,7 +1,6 @@
-import numpy as np
-
-from tinynet import random
 from tinynet.layers.base import Layer
+from tinynet.ops.dropout import dropout
+from tinynet.random import stream_id, whole_number
 
 
 class Dropout(Layer):
@@ -14,36 +13,30 @@ class Dropout(Layer):
     The mask is a pure function of (seed, stream, step, index in x): the first training forward draws step 0, the next
     step 1, and so on; `at_step` sets it. stream=None stands for the layer's name in its Sequential.
 
-    Raises ValueError unless 0 <= p < 1.
+    Raises ValueError unless 0 <= p < 1 and seed is a whole number in [0, 2**64).
     """
 
     def __init__(self, p: float = 0.5, seed: int = 0, stream: int | str | None = None):
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: expected 0 <= p < 1, the share that is dropped; got {p}")
-        self.p, self.seed, self.stream = p, seed, stream
+        self.p, self.seed, self.stream = p, whole_number("seed", seed, 64), stream
         self.step = 0
 
     def forward(self, x):
         self.check_input(x)
-        mask = np.ones((), x.dtype)
-        if self.training and self.p:
-            keep = self.draw(x.shape) >= round(self.p * 2**32)
-            mask = keep * x.dtype.type(1 / (1 - self.p))
-            self.step += 1
-        self.saved = mask, x.shape
-        return x * mask
+        active = self.training and self.p > 0
+        draw = (self.p, self.seed, stream_id(self.name if self.stream is None else self.stream), self.step)
+        self.saved = draw if active else None, x.shape
+        self.step += active
+        return dropout(x, *draw) if active else x.copy()
 
     def backward(self, dy):
-        mask, shape = self.saved
+        draw, shape = self.saved
         self.check_dy(dy, shape)
-        return dy * mask.astype(dy.dtype, copy=False)
-
-    def draw(self, shape):
-        """The 32 random bits of each element, uint32."""
-        return random.bits(shape, self.seed, self.name if self.stream is None else self.stream, self.step)
+        return dropout(dy, *draw) if draw else dy.copy()
 
     def at_step(self, step):
-        self.step = step
+        self.step = whole_number("step", step, 32)
         return self
 
     def output_shape(self, shape):

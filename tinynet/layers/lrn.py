@@ -1,3 +1,5 @@
+import math
+
 from tinynet.layers.base import Layer
 from tinynet.ops.lrn import lrn_backward, lrn_forward
 
@@ -23,16 +25,20 @@ class LRN(Layer):
     """
 
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1):
-        if size < 1 or size % 2 == 0:
+        if not isinstance(size, int) or size < 1 or size % 2 == 0:
             raise ValueError(f"LRN: expected an odd size, a window with a centre; got {size}")
         if groups < 1:
             raise ValueError(f"LRN: expected groups of at least 1, got {groups}")
-        if k <= 0 or alpha < 0:
-            raise ValueError(f"LRN: expected k > 0 and alpha >= 0, so that scale > 0; got k={k}, alpha={alpha}")
+        if not (0 < k < math.inf and 0 <= alpha < math.inf and math.isfinite(beta)):
+            raise ValueError(
+                f"LRN: expected k > 0 and alpha >= 0, so that scale > 0, and a finite beta; got k={k}, alpha={alpha}, "
+                f"beta={beta}"
+            )
         self.size, self.alpha, self.beta, self.k, self.groups = size, alpha, beta, k, groups
 
     def forward(self, x):
-        self.check_input(x, self.output_shape(x.shape))
+        self.check_input(x)
+        self.output_shape(x.shape)  # raises unless groups divides the channels
         self.saved = (x,)
         return lrn_forward(x, self.size, self.alpha, self.beta, self.k, self.groups)
 

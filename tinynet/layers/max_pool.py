@@ -32,8 +32,8 @@ class MaxPool(Layer):
         self.ceil_mode = ceil_mode
 
     def forward(self, x):
-        output = self.output_shape(x.shape)[2:]
         self.check_input(x)
+        output = self.output_shape(x.shape)[2:]
         y, place = max_pool_forward(x, output, *self.window[:3])
         self.saved = x.shape, place
         return y

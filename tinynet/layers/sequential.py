@@ -24,9 +24,10 @@ class Sequential(Layer):
                 raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} as '{name}'")
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(f"Sequential: expected a name without a dot, got {name!r}")
-        if not self.layers or len({id(layer) for layer in self.layers.values()}) < len(self.layers):
+        inside = list(self.named_layers())
+        if not inside or len({id(layer) for _, layer in inside}) < len(inside):
             raise ValueError("Sequential: expected at least one layer, and each layer once only")
-        for name, layer in self.named_layers():
+        for name, layer in inside:
             layer.name = name
 
     def forward(self, x):

@@ -27,6 +27,10 @@ class SoftmaxCE(Layer):
         dlogits[np.arange(len(labels)), labels] -= 1
         return dlogits * dlogits.dtype.type(dy / len(labels))
 
+    def output_shape(self, shape):
+        self.check_shape("x", shape, ("N", "K"))
+        return ()
+
     def _check_labels(self, labels, N, K):
         labels = np.asarray(labels)
         if not np.issubdtype(labels.dtype, np.integer):

@@ -11,7 +11,7 @@ import numpy as np
 from tinynet.ops import buffers
 from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.parallel import kernel, parallel_for
-from tinynet.ops.window import Pair, pair, window_output
+from tinynet.ops.window import Pair, checked_pair, window_output
 
 
 @kernel
@@ -65,9 +65,14 @@ def im2col(
     side (the order of Stanford's cs231n; PyTorch's `unfold` is cols.reshape(-1, OH*OW, N).transpose(2, 0, 1)).
     OH = (H + 2*padding - dilation*(KH - 1) - 1) // stride + 1, and likewise OW.
 
-    Raises ValueError if x has not four axes or the window does not fit into the padded picture.
+    Raises ValueError if x has not four axes, a size is no whole number or the window does not fit into the padded
+    picture.
     """
-    kernel_size, stride, padding, dilation = pair(kernel_size), pair(stride), pair(padding), pair(dilation)
+    kernel_size, stride = (
+        checked_pair("im2col", "kernel_size", kernel_size, 1),
+        checked_pair("im2col", "stride", stride, 1),
+    )
+    padding, dilation = checked_pair("im2col", "padding", padding, 0), checked_pair("im2col", "dilation", dilation, 1)
     if x.ndim != 4:
         raise ValueError(f"im2col: expected x of shape (N, C, H, W), got {x.shape}")
     N, C, H, W = x.shape
@@ -92,9 +97,13 @@ def col2im(
     sum(x * col2im(cols)). A pixel in k windows gets k terms, a border pixel in no window 0; what fell on padding is
     lost.
 
-    Raises ValueError if cols has not the shape that im2col gives for `shape`.
+    Raises ValueError if a size is no whole number or cols has not the shape that im2col gives for `shape`.
     """
-    kernel_size, stride, padding, dilation = pair(kernel_size), pair(stride), pair(padding), pair(dilation)
+    kernel_size, stride = (
+        checked_pair("col2im", "kernel_size", kernel_size, 1),
+        checked_pair("col2im", "stride", stride, 1),
+    )
+    padding, dilation = checked_pair("col2im", "padding", padding, 0), checked_pair("col2im", "dilation", dilation, 1)
     N, C, H, W = shape
     OH, OW = window_output("col2im", (H, W), kernel_size, stride, padding, dilation)
     rows = C * kernel_size[0] * kernel_size[1]

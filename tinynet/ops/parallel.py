@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numba
@@ -41,7 +41,7 @@ def set_num_threads(num_threads: int) -> None:
     Raises ValueError unless num_threads is a whole number of at least 1.
     """
     global _num_threads, _pool
-    if not isinstance(num_threads, int) or num_threads < 1:
+    if not isinstance(num_threads, int) or isinstance(num_threads, bool) or num_threads < 1:
         raise ValueError(f"set_num_threads: expected a whole number of at least 1, got {num_threads!r}")
     with _lock:
         _num_threads, _pool = num_threads, None
@@ -53,9 +53,13 @@ def parallel_for(loop: Callable[..., None], length: int, *args: Any, grain: int 
     parts = max(1, min(get_num_threads(), length // grain))
     bounds = [length * part // parts for part in range(parts + 1)]
     waiting = [_workers().submit(loop, *args, *ends) for ends in itertools.pairwise(bounds[1:])]
-    loop(*args, 0, bounds[1])
-    for part in waiting:
-        part.result()
+    try:
+        loop(*args, 0, bounds[1])
+        for part in waiting:
+            part.result()
+    except BaseException:
+        wait(waiting)  # who catches the error may use the arrays at once: no thread may still be writing to them
+        raise
 
 
 def _workers() -> ThreadPoolExecutor:
