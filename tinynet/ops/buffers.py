@@ -6,6 +6,7 @@ serves the next request of the same size. Who owns an array is thus plain Python
 array or to any view of it, can count on its values, and nobody has to give anything back.
 """
 
+import contextlib
 import ctypes
 import math
 import weakref
@@ -64,5 +65,6 @@ def _take(size: int) -> np.ndarray:
 
 def _give_back(block: np.ndarray) -> None:
     _idle.append(block)
-    while sum(block.size for block in tuple(_idle)) > MAX_IDLE:
-        _idle.popleft()
+    with contextlib.suppress(IndexError, RuntimeError):  # the list changed meanwhile; whoever changed it looks as well
+        while sum(block.size for block in tuple(_idle)) > MAX_IDLE:
+            _idle.popleft()

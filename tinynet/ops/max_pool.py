@@ -24,8 +24,8 @@ def _forward(x, y, place, kernel_size, stride, padding, start, stop):
                         here = kh * KW + kw
                         for n in range(N):
                             value, best = x[c, top + kh, left + kw, n], y[c, oh, ow, n]
-                            # two selects and no branch: the loop becomes vector instructions. The first of equals stays,
-                            # and so does NaN
+                            # selects and no branch: the loop becomes vector instructions
+                            # the first of equals stays, and so does NaN
                             wins = (value > best) | (value != value)
                             place[c, oh, ow, n] = here if wins else place[c, oh, ow, n]
                             y[c, oh, ow, n] = value if wins else best

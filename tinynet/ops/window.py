@@ -4,7 +4,7 @@ Pair = tuple[int, int]
 
 
 def checked_pair(layer: str, name: str, value: int | Pair, least: int) -> Pair:
-    """3 -> (3, 3), (h, w) -> (h, w); raises ValueError for anything but one or two whole numbers of at least `least`."""
+    """3 -> (3, 3), (h, w) -> (h, w). ValueError for anything but one or two whole numbers of at least `least`."""
     values = (value, value) if isinstance(value, int) else value
     ok = isinstance(values, (tuple, list)) and len(values) == 2
     if not ok or any(isinstance(v, bool) or not isinstance(v, int) or v < least for v in values):
