@@ -1,0 +1,81 @@
+"""What holds for every layer, said once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinynet
+
+TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-10}
+
+
+def assert_close(got, expected, dtype=np.float64):
+    """Equal to the precision of `dtype`, relative to each entry or, where terms cancel, to the largest of them."""
+    tolerance = TOLERANCE[np.dtype(dtype)]
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * scale)
+
+
+def same_bits(a, b):
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def forward_backward(layer, x, make_dy):
+    """y, dx, {name: gradient} of one forward and backward, after all the promises that no layer may break.
+
+    x and dy keep every bit, y too while backward runs; y, dx and their shapes are as announced; backward adds to .grad.
+    """
+    x_before = x.copy(order="K")
+    y = layer.forward(x)
+    assert same_bits(x, x_before), "forward changed x"
+    assert y.dtype == x.dtype
+    assert y.shape == layer.output_shape(x.shape)
+
+    dy = make_dy(y.shape)
+    dy_before, y_before = dy.copy(order="K"), y.copy(order="K")
+    layer.zero_grad()
+    dx = layer.backward(dy)
+    once = {name: parameter.grad.copy() for name, parameter in layer.named_parameters()}
+    dx_before = dx.copy(order="K")
+
+    again = layer.backward(dy)
+    assert same_bits(dx, dx_before), "a second backward changed the first one's dx"
+    assert_close(again, dx, x.dtype)
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad.dtype == parameter.data.dtype
+        assert_close(parameter.grad, 2 * once[name], x.dtype)
+
+    assert same_bits(x, x_before), "backward changed x"
+    assert same_bits(dy, dy_before), "backward changed dy"
+    assert same_bits(y, y_before), "backward changed y"
+    assert dx.dtype == x.dtype
+    assert dx.shape == x.shape
+    return y, dx, once
+
+
+def error_text(call, kind):
+    """The text of the error of exactly this `kind` that `call` raises."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        call()
+    error = caught.value
+    assert type(error) is kind, f"expected {kind.__name__}, got {type(error).__name__}: {error}"
+    return str(error.args[0]) if kind is KeyError else str(error)
+
+
+def run_python(script, **environment):
+    """What another Python process prints that runs `script` against the same tinynet."""
+    path = os.pathsep.join([str(Path(tinynet.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,  # a deadlock is an error, not a wait for ever
+    )
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

@@ -1,0 +1,204 @@
+import dataclasses
+
+import numpy as np
+import oracles
+import pytest
+from checks import assert_close, error_text, forward_backward
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from strategies import DTYPES, Filling, Window, convolutions, dtypes, fillings, numbers, seeds
+
+from tinynet import gradcheck
+from tinynet.layers import Conv2d
+
+LOPSIDED = Window(2, 4, 7, 6, (3, 2), (2, 1), (1, 2), (1, 2), groups=2, out_channels=6)
+BATCH_OF_ONE = Window(1, 2, 5, 8, (2, 3), (1, 2), (0, 1), (2, 1), out_channels=3)
+UNUSED_BORDER = Window(2, 2, 8, 7, (3, 2), (3, 4), out_channels=2, bias=False)  # leaves 2 rows and 1 column
+ONE_WINDOW = Window(2, 3, 3, 4, (3, 4), out_channels=2)
+
+
+def conv_of(window, dtype=np.float64, seed=1):
+    layer = Conv2d(
+        window.C,
+        window.out_channels,
+        window.kernel_size,
+        window.stride,
+        window.padding,
+        window.dilation,
+        window.groups,
+        window.bias,
+    ).astype(dtype)
+    for i, parameter in enumerate(layer.parameters()):
+        parameter.data[...] = numbers(parameter.shape, seed=seed + i)
+    return layer
+
+
+def expected(layer, window, x, dy=None):
+    sizes = window.stride, window.padding, window.dilation, window.groups
+    if dy is not None:
+        return oracles.conv2d_backward(x, layer.weight.data, dy, *sizes)
+    return oracles.conv2d(x, layer.weight.data, layer.bias.data if layer.bias else None, *sizes)
+
+
+@given(convolutions(), fillings)
+@example(LOPSIDED, Filling(np.float64, "negative strides", "sliced"))
+@example(LOPSIDED, Filling(np.float32, "transposed", "Fortran order"))
+@example(BATCH_OF_ONE, Filling(np.float64, "batch innermost", "transposed"))
+@example(UNUSED_BORDER, Filling(np.float64, "Fortran order", "batch innermost"))
+@example(ONE_WINDOW, Filling(np.float64, "read-only", "read-only"))
+def test_agrees_with_naive_loops(window, filling):
+    layer = conv_of(window, filling.dtype, filling.seed)
+    x = filling.x(window.shape)
+
+    y, dx, gradients = forward_backward(layer, x, filling.dy)
+
+    assert_close(y, expected(layer, window, x), filling.dtype)
+    dx_expected, dweight, dbias = expected(layer, window, x, filling.dy(y.shape))
+    assert_close(dx, dx_expected, filling.dtype)
+    assert_close(gradients["weight"], dweight, filling.dtype)
+    assert set(gradients) == ({"weight", "bias"} if window.bias else {"weight"})
+    if window.bias:
+        assert_close(gradients["bias"], dbias, filling.dtype)
+
+
+@settings(max_examples=10)
+@given(convolutions(most_pixels=6), fillings)
+@example(LOPSIDED, Filling())
+@example(UNUSED_BORDER, Filling())
+def test_gradcheck(window, filling):
+    report = gradcheck(conv_of(window), filling.x(window.shape), max_checks=20)
+    assert report.kinks == []
+
+
+def test_a_border_that_no_window_reaches_gets_no_gradient():
+    layer = conv_of(UNUSED_BORDER)
+    _, dx, _ = forward_backward(layer, numbers(UNUSED_BORDER.shape), numbers)
+    assert np.abs(dx[:, :, :6, :6]).sum() > 0
+    assert not dx[:, :, 6:].any()
+    assert not dx[:, :, :, 6:].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_computes_in_the_dtype_of_x_whatever_the_parameters_are(dtype):
+    other = np.float64 if dtype == np.float32 else np.float32
+    layer = conv_of(LOPSIDED, other)
+    x = numbers(LOPSIDED.shape, dtype)
+    y, dx, gradients = forward_backward(layer, x, lambda shape: numbers(shape, dtype, seed=3))
+    assert y.dtype == dx.dtype == dtype
+    assert gradients["weight"].dtype == gradients["bias"].dtype == other
+    assert_close(y, expected(layer, LOPSIDED, x), np.float32)
+    assert_close(gradients["weight"], expected(layer, LOPSIDED, x, numbers(y.shape, dtype, seed=3))[1], np.float32)
+
+
+@settings(max_examples=10)
+@given(seeds, dtypes)
+def test_groups_are_towers_that_do_not_see_each_other(seed, dtype):
+    window = dataclasses.replace(LOPSIDED, N=1)
+    layer = conv_of(window, dtype, seed)
+    x = numbers(window.shape, dtype, seed=seed)
+    y = layer(x)
+    x[:, 2:] += 1  # the second tower
+    changed = layer(x)
+    assert np.array_equal(changed[:, :3], y[:, :3])
+    assert np.abs(changed[:, 3:] - y[:, 3:]).min() > 0
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 3), st.integers(1, 2), st.integers(0, 2), st.integers(1, 2))
+def test_a_number_stands_for_a_pair(kernel_size, stride, padding, dilation):
+    x = numbers((2, 2, 9, 7))
+    one = Conv2d(2, 3, kernel_size, stride, padding, dilation)
+    two = Conv2d(2, 3, (kernel_size,) * 2, (stride,) * 2, (padding,) * 2, (dilation,) * 2)
+    assert np.array_equal(one(x), two(x))
+    assert repr(one) == repr(two)
+
+
+def test_a_first_layer_need_not_compute_dx():
+    layer = conv_of(LOPSIDED)
+    _, _, gradients = forward_backward(layer, numbers(LOPSIDED.shape), numbers)
+    layer.zero_grad()
+    layer.input_grad = False
+    y = layer(numbers(LOPSIDED.shape))
+    assert layer.backward(numbers(y.shape)) is None
+    assert_close(layer.weight.grad, gradients["weight"])
+    assert_close(layer.bias.grad, gradients["bias"])
+
+
+def test_initial_values():
+    layer = Conv2d(16, 32, 5, groups=2)
+    assert layer.weight.data.dtype == np.float32
+    assert layer.weight.shape == (32, 8, 5, 5)
+    assert layer.weight.data.std() == pytest.approx((2 / 200) ** 0.5, rel=0.05)
+    assert not layer.bias.data.any()
+    assert not np.array_equal(layer.weight.data, Conv2d(16, 32, 5, groups=2, seed=1).weight.data)
+    assert np.array_equal(layer.weight.data, Conv2d(16, 32, 5, groups=2).weight.data)
+
+
+def test_macs():
+    assert Conv2d(3, 96, 11, stride=4).macs((1, 3, 227, 227)) == 105_415_200  # conv1 of the paper's net
+    assert Conv2d(4, 6, (3, 2), groups=2).macs((5, 4, 4, 3)) == 5 * 2 * 2 * 6 * 2 * 3 * 2
+
+
+def test_repr_gives_the_arguments():
+    assert repr(Conv2d(3, 8, 5)) == "Conv2d(3, 8, (5, 5), stride=(1, 1), padding=(0, 0))"
+    text = repr(Conv2d(4, 8, (5, 3), 2, (2, 1), 3, groups=2, bias=False))
+    for part in ("(5, 3)", "stride=(2, 2)", "padding=(2, 1)", "dilation=(3, 3)", "groups=2", "bias=False"):
+        assert part in text
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 4, 8, 8), (2, 8, 8, 3), (2, 3, 8, 8, 1)])
+def test_wrong_shape_of_x(shape):
+    text = error_text(lambda: Conv2d(3, 8, 3)(np.zeros(shape, np.float32)), ValueError)
+    assert text == f"Conv2d: expected x of shape (N, 3, H, W), got {shape}"
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "needed"),
+    [
+        ((4, 9), {}, "a height of at least 5"),
+        ((9, 4), {}, "a width of at least 5"),
+        ((8, 9), {"dilation": 2}, "a height of at least 9"),
+        ((9, 2), {"padding": 1}, "a width of at least 3"),
+    ],
+)
+def test_a_kernel_larger_than_the_picture(size, options, needed):
+    layer = Conv2d(3, 8, 5, **options)
+    for use in (layer.forward, lambda x: layer.output_shape(x.shape)):
+        text = error_text(lambda use=use: use(np.zeros((2, 3, *size), np.float32)), ValueError)
+        assert text.startswith(f"Conv2d: expected {needed} for kernel_size (5, 5)")
+        assert f"got height, width = {size}" in text
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 6, 5), (2, 8, 6), (1, 8, 6, 6), (2, 6, 6, 8)])
+def test_wrong_shape_of_dy(shape):
+    layer = Conv2d(3, 8, 3)
+    layer(np.zeros((2, 3, 8, 8), np.float32))
+    text = error_text(lambda: layer.backward(np.zeros(shape, np.float32)), ValueError)
+    assert text == f"Conv2d: expected dy of shape (2, 8, 6, 6), got {shape}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"kernel_size": 0}, ["kernel_size", "at least 1", "got 0"]),
+        ({"kernel_size": 2.0}, ["kernel_size", "whole number", "got 2.0"]),
+        ({"kernel_size": (3, 3, 3)}, ["kernel_size", "(h, w)", "got (3, 3, 3)"]),
+        ({"kernel_size": "3"}, ["kernel_size", "got '3'"]),
+        ({"stride": 0}, ["stride", "at least 1", "got 0"]),
+        ({"stride": (1, True)}, ["stride", "got (1, True)"]),
+        ({"padding": -1}, ["padding", "at least 0", "got -1"]),
+        ({"padding": "same"}, ["padding", "got 'same'"]),
+        ({"dilation": (1, 0)}, ["dilation", "at least 1", "got (1, 0)"]),
+        ({"groups": 3}, ["groups=3", "in_channels=4"]),
+        ({"groups": 4}, ["groups=4", "out_channels=6"]),
+        ({"groups": 0}, ["groups=0"]),
+        ({"out_channels": 0}, ["out_channels=0"]),
+    ],
+)
+def test_wrong_arguments(arguments, parts):
+    text = error_text(
+        lambda: Conv2d(**{"in_channels": 4, "out_channels": 6, "kernel_size": 3, **arguments}), ValueError
+    )
+    assert text.startswith("Conv2d: expected ")
+    for part in parts:
+        assert part in text

@@ -1,0 +1,194 @@
+"""What every layer of tinynet.layers must do, whatever it computes. A new layer needs one line in EXAMPLES."""
+
+import numpy as np
+import pytest
+from checks import error_text, run_python
+from strategies import DTYPES, distinct_numbers
+
+from tinynet import layers
+from tinynet.errors import BackwardBeforeForwardError, NonFiniteError
+from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
+
+# class: how to make one, the shape of an x that fits, further arguments of forward, the name in errors
+EXAMPLES = {
+    Conv2d: (lambda: Conv2d(4, 6, (3, 2), (1, 2), (1, 0), groups=2), (2, 4, 5, 6), (), "Conv2d"),
+    Dropout: (lambda: Dropout(0.5), (2, 3, 4, 5), (), "Dropout"),
+    Flatten: (Flatten, (2, 3, 4, 5), (), "Flatten"),
+    LRN: (lambda: LRN(3, 0.5, groups=2), (2, 4, 3, 5), (), "LRN"),
+    Linear: (lambda: Linear(5, 3), (2, 5), (), "Linear"),
+    MaxPool: (lambda: MaxPool((2, 3), 2, (1, 0), ceil_mode=True), (2, 3, 6, 7), (), "MaxPool"),
+    ReLU: (ReLU, (2, 3, 4, 5), (), "ReLU"),
+    Sequential: (lambda: Sequential({"pool": MaxPool(2), "relu": ReLU()}), (2, 3, 4, 6), (), "MaxPool 'pool'"),
+    SoftmaxCE: (SoftmaxCE, (2, 5), ([4, 1],), "SoftmaxCE"),
+}
+METHODS = {
+    "forward": "y = forward(x)",
+    "backward": "dx = backward(dy)",
+    "output_shape": "y.shape = output_shape(x.shape)",
+}
+
+exported = [getattr(layers, name) for name in layers.__all__]
+CLASSES = [one for one in exported if isinstance(one, type) and issubclass(one, Layer) and one is not Layer]
+every_layer = pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+
+
+def example(kind):
+    """(a layer, the shape of an x that fits, further arguments, its name in errors)."""
+    make, shape, args, name = EXAMPLES[kind]
+    return make(), shape, args, name
+
+
+def what_is_missing(kind):
+    """A sentence for each method that the class does not define itself."""
+    return [
+        f"{kind.__name__} has no {method}: expected a method `{use}` in class {kind.__name__} of {kind.__module__}"
+        for method, use in METHODS.items()
+        if method not in vars(kind)
+    ]
+
+
+@every_layer
+def test_is_complete(kind):
+    """A layer's own file holds its forward, its backward and its output_shape."""
+    missing = what_is_missing(kind)
+    if missing:
+        pytest.fail("\n".join(missing), pytrace=False)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_that_is_deleted_is_named(method, monkeypatch):
+    monkeypatch.delattr(Conv2d, method)
+    (sentence,) = what_is_missing(Conv2d)
+    assert sentence.startswith(f"Conv2d has no {method}: expected a method ")
+    assert sentence.endswith("in class Conv2d of tinynet.layers.conv2d")
+
+
+def test_a_deleted_backward_says_what_to_write(monkeypatch):
+    monkeypatch.delattr(Conv2d, "backward")
+    layer, shape, _, _ = example(Conv2d)
+    y = layer(np.ones(shape, np.float32))
+    text = error_text(lambda: layer.backward(y), NotImplementedError)
+    assert text.startswith("Conv2d has no backward: write backward(self, dy)")
+
+
+def test_every_layer_has_an_example():
+    assert set(EXAMPLES) == set(CLASSES)
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_output_shape_agrees_with_forward(kind, dtype):
+    layer, shape, args, _ = example(kind)
+    for N in (1, 2):
+        batch = (N, *shape[1:])
+        y = layer.forward(distinct_numbers(batch, dtype), *(labels[:N] for labels in args))
+        assert layer.output_shape(batch) == np.shape(y)
+
+
+@every_layer
+def test_forward_twice_gives_the_same(kind):
+    layer, shape, args, _ = example(kind)
+    x = distinct_numbers(shape, np.float32)
+    first = layer.at_step(0)(x, *args)
+    assert np.array_equal(layer.at_step(0)(x, *args), first)
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "float16", "complex64", "bool", ">f4"])
+def test_wrong_dtype(kind, dtype):
+    layer, shape, args, name = example(kind)
+    text = error_text(lambda: layer(np.ones(shape, dtype), *args), TypeError)
+    assert text.startswith(f"{name}: expected x of dtype float32 or float64, got {np.dtype(dtype)}")
+
+
+@every_layer
+@pytest.mark.parametrize("make", [np.ndarray.tolist, memoryview, lambda x: None], ids=["list", "memoryview", "None"])
+def test_what_is_no_array(kind, make):
+    layer, shape, args, name = example(kind)
+    value = make(np.ones(shape, np.float32))
+    text = error_text(lambda: layer(value, *args), TypeError)
+    assert text == f"{name}: x: expected a NumPy array, got {type(value).__name__}"
+
+
+@every_layer
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nan_and_infinity(kind, value, dtype):
+    layer, shape, args, name = example(kind)
+    x = np.ones(shape, dtype)
+    index = tuple(size - 1 for size in shape)
+    x[index] = value
+    with pytest.raises(NonFiniteError) as caught:
+        layer(x, *args)
+    assert str(caught.value) == f"{name}: expected finite numbers in x, got {value} at index {index}"
+    assert caught.value.layer == name
+
+
+@every_layer
+def test_an_empty_batch(kind):
+    layer, shape, args, name = example(kind)
+    empty = (0, *shape[1:])
+    text = error_text(lambda: layer(np.ones(empty, np.float32), *(labels[:0] for labels in args)), ValueError)
+    assert text == f"{name}: expected x with at least one element, got shape {empty}"
+
+
+@every_layer
+def test_no_axes(kind):
+    layer, _, args, name = example(kind)
+    text = error_text(lambda: layer(np.array(1.0), *args), ValueError)
+    assert text.startswith(f"{name}: expected x of ")
+    assert text.endswith("got ()")
+
+
+@every_layer
+def test_backward_before_forward(kind):
+    layer, shape, args, name = example(kind)
+    dy = () if args else (np.ones(layer.output_shape(shape), np.float32),)
+    last = "ReLU 'relu'" if kind is Sequential else name  # backward starts at the end
+    text = error_text(lambda: layer.backward(*dy), BackwardBeforeForwardError)
+    assert text == f"{last}: backward came before forward; call forward(x) first"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind is not SoftmaxCE], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("dtype", ["int64", "float16"])
+def test_wrong_dtype_of_dy(kind, dtype):
+    """Not SoftmaxCE: backprop starts there, and its dy is a number."""
+    layer, shape, _, name = example(kind)
+    y = layer(distinct_numbers(shape, np.float32))
+    last = "ReLU 'relu'" if kind is Sequential else name
+    text = error_text(lambda: layer.backward(np.ones(y.shape, dtype)), TypeError)
+    assert text.startswith(f"{last}: expected dy of dtype float32 or float64, got {dtype}")
+
+
+@every_layer
+def test_unknown_arguments(kind):
+    text = error_text(lambda: kind(dilatation=2), TypeError)
+    assert kind.__name__ in text
+    assert "dilatation" in text or "takes no arguments" in text
+
+
+class Elsewhere:
+    """An array as CuPy's: the module of its class begins with cupy."""
+
+    def __init__(self, shape):
+        self.shape, self.dtype, self.ndim = shape, np.dtype(np.float32), len(shape)
+        self.device = type("Device", (), {"id": 1})()
+
+
+Elsewhere.__module__ = "cupy._core.core"
+
+
+@every_layer
+def test_an_array_on_a_gpu_is_refused(kind):
+    layer, shape, args, name = example(kind)
+    text = error_text(lambda: layer(Elsewhere(shape), *args), NotImplementedError)
+    assert text.startswith(f"{name}: x: expected an array on the cpu, got one on cuda:1")
+    assert ".get()" in text
+
+
+def test_importing_tinynet_imports_no_gpu_and_no_other_framework():
+    script = (
+        "import sys, tinynet, tinynet.layers\n"
+        "print(sorted({'cupy', 'torch', 'matplotlib', 'tensorflow', 'jax'} & set(sys.modules)))"
+    )
+    assert run_python(script).strip() == "[]"

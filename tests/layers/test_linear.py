@@ -1,0 +1,101 @@
+import numpy as np
+import oracles
+import pytest
+from checks import assert_close, error_text, forward_backward
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from strategies import DTYPES, Filling, fillings, numbers
+
+from tinynet import gradcheck
+from tinynet.layers import Linear
+
+sizes = st.integers(1, 6)
+
+
+def linear_of(in_features, out_features, bias=True, dtype=np.float64, seed=1):
+    layer = Linear(in_features, out_features, bias).astype(dtype)
+    for i, parameter in enumerate(layer.parameters()):
+        parameter.data[...] = numbers(parameter.shape, seed=seed + i)
+    return layer
+
+
+@given(sizes, sizes, sizes, st.booleans(), fillings)
+@example(1, 4, 3, True, Filling(np.float32, "negative strides", "Fortran order"))
+@example(5, 2, 6, False, Filling(np.float64, "transposed", "sliced"))
+def test_agrees_with_naive_loops(N, in_features, out_features, bias, filling):
+    layer = linear_of(in_features, out_features, bias, filling.dtype, filling.seed)
+    x = filling.x((N, in_features))
+    y, dx, gradients = forward_backward(layer, x, filling.dy)
+    weight, b = layer.weight.data, layer.bias.data if bias else None
+    assert_close(y, oracles.linear(x, weight, b), filling.dtype)
+    dx_expected, dweight, dbias = oracles.linear_backward(x, weight, filling.dy(y.shape))
+    assert_close(dx, dx_expected, filling.dtype)
+    assert_close(gradients["weight"], dweight, filling.dtype)
+    assert set(gradients) == ({"weight", "bias"} if bias else {"weight"})
+    if bias:
+        assert_close(gradients["bias"], dbias, filling.dtype)
+
+
+@settings(max_examples=10)
+@given(sizes, sizes, sizes, st.booleans(), fillings)
+def test_gradcheck(N, in_features, out_features, bias, filling):
+    report = gradcheck(linear_of(in_features, out_features, bias), filling.x((N, in_features)))
+    assert report.kinks == []
+    assert report.checked["weight"] == in_features * out_features
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_computes_in_the_dtype_of_x_whatever_the_parameters_are(dtype):
+    other = np.float64 if dtype == np.float32 else np.float32
+    layer = linear_of(4, 3, dtype=other)
+    x = numbers((5, 4), dtype)
+    y, dx, gradients = forward_backward(layer, x, lambda shape: numbers(shape, dtype, seed=3))
+    assert y.dtype == dx.dtype == dtype
+    assert gradients["weight"].dtype == gradients["bias"].dtype == other
+    assert_close(y, oracles.linear(x, layer.weight.data, layer.bias.data), np.float32)
+
+
+def test_a_first_layer_need_not_compute_dx():
+    layer = linear_of(4, 3)
+    layer.input_grad = False
+    x, dy = numbers((5, 4)), numbers((5, 3), seed=1)
+    layer(x)
+    assert layer.backward(dy) is None
+    assert_close(layer.weight.grad, oracles.linear_backward(x, layer.weight.data, dy)[1])
+
+
+def test_initial_values():
+    layer = Linear(200, 300)
+    assert layer.weight.shape == (300, 200)
+    assert layer.weight.data.dtype == np.float32
+    assert layer.weight.data.std() == pytest.approx((2 / 200) ** 0.5, rel=0.05)
+    assert not layer.bias.data.any()
+    assert not np.array_equal(layer.weight.data, Linear(200, 300, seed=1).weight.data)
+
+
+def test_macs_and_repr():
+    assert Linear(4096, 1000).macs((2, 4096)) == 8_192_000
+    assert repr(Linear(3, 4)) == "Linear(3, 4)"
+    assert repr(Linear(3, 4, bias=False)) == "Linear(3, 4, bias=False)"
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 4), (2, 5, 1)])
+def test_wrong_shape_of_x(shape):
+    layer = Linear(5, 3)
+    for use in (layer.forward, lambda x: layer.output_shape(x.shape)):
+        text = error_text(lambda use=use: use(np.ones(shape, np.float32)), ValueError)
+        assert text == f"Linear: expected x of shape (N, 5), got {shape}"
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (2,), (1, 3)])
+def test_wrong_shape_of_dy(shape):
+    layer = Linear(5, 3)
+    layer(np.ones((2, 5), np.float32))
+    text = error_text(lambda: layer.backward(np.ones(shape, np.float32)), ValueError)
+    assert text == f"Linear: expected dy of shape (2, 3), got {shape}"
+
+
+@pytest.mark.parametrize("features", [(0, 3), (3, 0), (-1, 2)])
+def test_wrong_arguments(features):
+    text = error_text(lambda: Linear(*features), ValueError)
+    assert text == f"Linear: expected at least 1 feature in and out, got {features[0]} and {features[1]}"

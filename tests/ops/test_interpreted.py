@@ -1,0 +1,86 @@
+"""Every compiled loop once more as plain Python: same results, and a coverage tool can see its lines."""
+
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+from checks import assert_close
+from strategies import numbers
+
+from tinynet import ops
+from tinynet.ops import conv2d, lrn, max_pool, philox
+
+X = numbers((2, 4, 5, 6))
+SIZES = (3, 2), (2, 1), (1, 2), (1, 2)
+POOL = (3, 2), (2, 1), (1, 1)
+PLACE = max_pool.max_pool_forward(X, (3, 7), *POOL)[1]
+
+# module: public calls that together reach every line of its loops
+CASES = {
+    conv2d: [
+        lambda: conv2d.im2col(X, *SIZES),
+        lambda: conv2d.col2im(numbers(conv2d.im2col(X, *SIZES).shape), X.shape, *SIZES),
+    ],
+    lrn: [
+        lambda: lrn.lrn_forward(X, 3, 0.5, 0.75, 2.0, 2),
+        lambda: lrn.lrn_forward(X, 3, 0.5, 0.6, 2.0, 1),
+        lambda: lrn.lrn_backward(X, X[::-1], 3, 0.5, 0.75, 2.0, 2),
+        lambda: lrn.lrn_backward(X, X[::-1], 5, 0.5, 0.6, 2.0, 1),
+    ],
+    max_pool: [
+        lambda: max_pool.max_pool_forward(X, (3, 7), *POOL)[0],
+        lambda: max_pool.max_pool_forward(X, (3, 7), *POOL)[1],
+        lambda: max_pool.max_pool_backward(numbers((2, 4, 3, 7)), PLACE, X.shape[2:], *POOL),
+    ],
+    philox: [
+        lambda: philox.philox_bits(13, 2**40 + 1, 2, 3),
+        lambda: philox.philox_normal(13, 2**40 + 1, 2, 3),
+        lambda: philox.philox_normal(14, 2**40 + 1, 2, 3),
+    ],
+}
+
+
+def kernels(module):
+    return {name: value for name, value in vars(module).items() if hasattr(value, "py_func")}
+
+
+def interpret(module, monkeypatch):
+    """Replace the module's compiled functions by their Python bodies; returns the set of those that were called."""
+    called = set()
+
+    def listed(name, body):
+        def call(*args):
+            called.add(name)
+            return body(*args)
+
+        return call
+
+    def in_two_ranges(loop, length, *args, grain=1):
+        loop(*args, 0, length // 2)
+        loop(*args, length // 2, length)
+
+    for name, compiled in kernels(module).items():
+        monkeypatch.setattr(module, name, listed(name, compiled.py_func))
+    monkeypatch.setattr(module, "parallel_for", in_two_ranges)
+    return called
+
+
+@pytest.mark.parametrize("module", CASES, ids=lambda module: module.__name__)
+def test_python_and_machine_code_agree(module, monkeypatch):
+    expected = [case() for case in CASES[module]]
+    every_kernel = set(kernels(module))
+    called = interpret(module, monkeypatch)
+    for case, compiled in zip(CASES[module], expected, strict=True):
+        got = case()
+        assert got.dtype == compiled.dtype
+        if got.dtype == np.float64:
+            assert_close(got, compiled)
+        else:
+            assert np.array_equal(got, compiled)
+    assert called == every_kernel
+
+
+def test_every_module_with_a_compiled_loop_has_its_cases():
+    modules = [importlib.import_module(f"{ops.__name__}.{found.name}") for found in pkgutil.iter_modules(ops.__path__)]
+    assert {module for module in modules if kernels(module)} == set(CASES)

@@ -1,0 +1,173 @@
+import math
+
+import numpy as np
+import oracles
+import pytest
+from checks import assert_close, error_text, same_bits
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import numbers, seeds
+
+from tinynet.layers import Linear, Parameter
+from tinynet.optim import SGD, ReduceLROnPlateau, StepLR
+
+rates = st.floats(0.001, 2)
+
+
+@given(st.lists(rates, min_size=1, max_size=5), st.floats(0, 0.99), st.floats(0, 0.5), rates, st.floats(0, 3), seeds)
+def test_agrees_with_the_papers_formula(lrs, momentum, weight_decay, lr_mult, decay_mult, seed):
+    """Step after step, with another lr each time: it stands inside the velocity."""
+    plain, tuned = Parameter(numbers((2, 3), seed=seed)), Parameter(numbers((4,), seed=seed + 1), lr_mult, decay_mult)
+    optimizer = SGD([plain, tuned], lrs[0], momentum, weight_decay)
+    states = [
+        (plain, plain.data.ravel().tolist(), [0.0] * 6, 1.0, 1.0),
+        (tuned, tuned.data.ravel().tolist(), [0.0] * 4, lr_mult, decay_mult),
+    ]
+    for step, lr in enumerate(lrs):
+        optimizer.lr = lr
+        for i, (parameter, weight, velocity, own_lr, own_decay) in enumerate(states):
+            parameter.grad[...] = numbers(parameter.shape, seed=seed + 7 * step + i)
+            weight, velocity = oracles.sgd_step(
+                weight, parameter.grad.ravel().tolist(), velocity, lr * own_lr, momentum, weight_decay * own_decay
+            )
+            states[i] = parameter, weight, velocity, own_lr, own_decay
+        gradients = [parameter.grad.copy() for parameter, *_ in states]
+        optimizer.step()
+        for gradient, (parameter, weight, velocity, *_), v in zip(gradients, states, optimizer.velocity, strict=True):
+            assert_close(parameter.data.ravel(), np.array(weight))
+            assert_close(v.ravel(), np.array(velocity))
+            assert same_bits(parameter.grad, gradient)
+
+
+def test_two_steps_by_hand():
+    weight = Parameter(np.array([1.0]))
+    optimizer = SGD([weight], lr=0.1, momentum=0.5, weight_decay=0.2)
+    weight.grad[...] = 2.0
+    optimizer.step()  # v = -0.2 * 0.1 * 1 - 0.1 * 2 = -0.22
+    assert weight.data[0] == pytest.approx(0.78, rel=1e-15)
+    optimizer.lr = 0.01
+    weight.grad[...] = -1.0
+    optimizer.step()  # v = 0.5 * -0.22 - 0.2 * 0.01 * 0.78 + 0.01 * 1 = -0.10156
+    assert weight.data[0] == pytest.approx(0.67844, rel=1e-14)
+
+
+def test_defaults_are_the_papers():
+    optimizer = SGD(Linear(2, 3).parameters())
+    assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (0.01, 0.9, 5e-4)
+    assert len(optimizer.parameters) == 2
+
+
+def test_keeps_the_arrays_and_their_dtype():
+    layer = Linear(3, 2)
+    before = layer.weight.data
+    layer.weight.grad += 1
+    SGD(layer.parameters(), lr=0.1).step()
+    assert layer.weight.data is before
+    assert layer.weight.data.dtype == np.float32
+
+
+def test_a_rate_of_zero_moves_nothing_at_rest():
+    weight = Parameter(np.ones(3))
+    optimizer = SGD([weight], lr=0.0)
+    weight.grad += 5
+    optimizer.step()
+    assert weight.data.tolist() == [1, 1, 1]
+
+
+def test_zero_grad():
+    layer = Linear(3, 2)
+    optimizer = SGD(layer.parameters())
+    kept = layer.weight.grad
+    for parameter in layer.parameters():
+        parameter.grad += 1
+    optimizer.zero_grad()
+    assert layer.weight.grad is kept
+    assert not any(parameter.grad.any() for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("lr", [-0.1, math.nan, math.inf])
+def test_wrong_lr(lr):
+    weight = Parameter(np.ones(1))
+    expected = f"SGD: expected a finite lr >= 0, got {lr}"
+    assert error_text(lambda: SGD([weight], lr=lr), ValueError) == expected
+    optimizer = SGD([weight])
+    assert error_text(lambda: setattr(optimizer, "lr", lr), ValueError) == expected
+    assert optimizer.lr == 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"momentum": 1.0}, "SGD: expected 0 <= momentum < 1.0, got 1.0"),
+        ({"momentum": -0.5}, "SGD: expected 0 <= momentum < 1.0, got -0.5"),
+        ({"momentum": math.nan}, "SGD: expected 0 <= momentum < 1.0, got nan"),
+        ({"weight_decay": -1.0}, "SGD: expected 0 <= weight_decay < inf, got -1.0"),
+        ({"weight_decay": math.inf}, "SGD: expected 0 <= weight_decay < inf, got inf"),
+    ],
+)
+def test_wrong_settings(arguments, complaint):
+    assert error_text(lambda: SGD([Parameter(np.ones(1))], **arguments), ValueError) == complaint
+
+
+def test_no_parameter_and_one_parameter_twice():
+    weight = Parameter(np.ones(1))
+    for parameters in ([], [weight, weight]):
+        text = error_text(lambda parameters=parameters: SGD(parameters), ValueError)
+        assert text == "SGD: expected at least one parameter, and each once only"
+
+
+def lr_after(schedule, optimizer, errors):
+    rates = []
+    for error in errors:
+        schedule.step(error)
+        rates.append(optimizer.lr)
+    return rates
+
+
+def test_step_schedule():
+    optimizer = SGD([Parameter(np.ones(1))], lr=8.0)
+    assert lr_after(StepLR(optimizer, 2, 0.5), optimizer, [None] * 7) == [8, 4, 4, 2, 2, 1, 1]
+    StepLR(optimizer, 1).step()
+    assert optimizer.lr == pytest.approx(0.1)
+
+
+def test_plateau_schedule_divides_when_the_error_stops_improving():
+    optimizer = SGD([Parameter(np.ones(1))], lr=8.0)
+    schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=1, threshold=0.01, max_drops=2)
+    errors = [0.9, 0.8, 0.795, 0.792, 0.7, 0.7, 0.6, 0.61, 0.6, 0.6, 0.6, 0.6]
+    #              best  bad    drop  best bad  best bad  drop  no more drops
+    assert lr_after(schedule, optimizer, errors) == [8, 8, 8, 4, 4, 4, 4, 4, 2, 2, 2, 2]
+    assert schedule.drops == 2
+    assert schedule.best == 0.6
+
+
+def test_the_papers_schedule_divides_by_ten_three_times():
+    optimizer = SGD([Parameter(np.ones(1))])
+    rates = lr_after(ReduceLROnPlateau(optimizer, patience=0), optimizer, [0.5] * 8)
+    assert rates == pytest.approx([0.01, 0.001, 1e-4, 1e-5, 1e-5, 1e-5, 1e-5, 1e-5])
+
+
+def test_an_error_of_nan_is_refused():
+    schedule = ReduceLROnPlateau(SGD([Parameter(np.ones(1))]))
+    text = error_text(lambda: schedule.step(math.nan), ValueError)
+    assert text == "ReduceLROnPlateau: expected a validation error, got NaN"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"step_size": 0}, {"step_size": 2, "gamma": 0.0}, {"step_size": 2, "gamma": 1.5}]
+)
+def test_wrong_step_schedule(arguments):
+    text = error_text(lambda: StepLR(SGD([Parameter(np.ones(1))]), **arguments), ValueError)
+    assert text.startswith("StepLR: expected step_size >= 1 and 0 < gamma <= 1, got ")
+    assert text.endswith(f"got {arguments['step_size']} and {arguments.get('gamma', 0.1)}")
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"factor": 0.0}, {"factor": 1.0}, {"patience": -1}, {"threshold": -0.1}, {"max_drops": -1}]
+)
+def test_wrong_plateau_schedule(arguments):
+    text = error_text(lambda: ReduceLROnPlateau(SGD([Parameter(np.ones(1))]), **arguments), ValueError)
+    assert text.startswith("ReduceLROnPlateau: expected 0 < factor < 1 and patience, threshold, max_drops >= 0; got ")
+    ((name, value),) = arguments.items()
+    settings = {"factor": 0.1, "patience": 3, "threshold": 1e-3, "max_drops": 3, name: value}
+    assert text.endswith(f"{', '.join(map(str, settings.values()))}")

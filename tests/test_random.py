@@ -1,0 +1,133 @@
+import random as python_random
+import zlib
+
+import numpy as np
+import oracles
+import pytest
+from checks import error_text
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinynet
+from tinynet import random
+
+seeds = st.integers(0, 2**64 - 1)
+words = st.integers(0, 2**32 - 1)
+small_shapes = st.lists(st.integers(0, 4), max_size=3)
+
+
+@given(small_shapes, seeds, st.one_of(words, st.text(max_size=8)), words)
+def test_bits_are_the_stream_in_the_order_of_the_array(shape, seed, stream, step):
+    bits = random.bits(shape, seed, stream, step)
+    assert bits.shape == tuple(shape)
+    assert bits.dtype == np.uint32
+    number = zlib.crc32(stream.encode()) if isinstance(stream, str) else stream
+    assert bits.ravel().tolist() == [oracles.random_word(i, seed, number, step) for i in range(bits.size)]
+
+
+def test_a_name_is_its_crc32():
+    assert random.stream_id("drop6") == zlib.crc32(b"drop6")
+    assert random.stream_id(17) == 17
+    assert random.stream_id(np.uint32(17)) == 17
+
+
+def test_a_shape_may_be_a_number():
+    for draw in (random.bits, random.uniform, random.normal):
+        assert np.array_equal(draw(6, 1, "a"), draw((6,), 1, "a"))
+        assert np.array_equal(draw([2, 3], 1, "a").ravel(), draw(6, 1, "a"))
+
+
+@given(seeds, words)
+def test_uniform_is_the_bits_as_a_fraction(seed, step):
+    values = random.uniform((2, 3), seed, "u", step, low=-2.0, high=6.0)
+    assert values.dtype == np.float64
+    expected = [-2 + 8 * oracles.random_word(i, seed, zlib.crc32(b"u"), step) / 2**32 for i in range(6)]
+    assert values.ravel().tolist() == expected
+
+
+def test_uniform_and_normal_have_their_moments():
+    """200,000 draws: a mean is off by 0.0022 standard deviations as a rule."""
+    uniform = random.uniform(200_000, 3, "moments", low=-1, high=3)
+    assert -1 <= uniform.min() < -0.999
+    assert 2.999 < uniform.max() < 3
+    assert uniform.mean() == pytest.approx(1, abs=0.012)
+    assert uniform.var() == pytest.approx(16 / 12, rel=0.01)
+    normal = random.normal((400, 500), 3, "moments")
+    assert normal.mean() == pytest.approx(0, abs=0.01)
+    assert normal.std() == pytest.approx(1, abs=0.008)
+    assert np.mean(np.abs(normal) < 1) == pytest.approx(0.6827, abs=0.005)
+    assert np.mean(normal**4) == pytest.approx(3, abs=0.15)
+    neighbours = np.corrcoef(normal.ravel()[:-1], normal.ravel()[1:])[0, 1]
+    assert abs(neighbours) < 0.01
+
+
+def test_normal_in_float32_is_the_same_rounded():
+    wide, narrow = random.normal((3, 5), 1, "n", 2), random.normal((3, 5), 1, "n", 2, dtype=np.float32)
+    assert narrow.dtype == np.float32
+    assert np.array_equal(narrow, wide.astype(np.float32))
+
+
+@given(st.integers(0, 60), seeds, words)
+def test_permutation_has_every_number_once(n, seed, step):
+    order = random.permutation(n, seed, "shuffle", step)
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(n))
+
+
+def test_permutation_has_no_favourites():
+    firsts = np.bincount([random.permutation(5, 0, "shuffle", step)[0] for step in range(2000)], minlength=5)
+    assert firsts.min() > 320  # 400 are expected, 18 the standard deviation
+    pairs = {tuple(random.permutation(3, 0, "shuffle", step)) for step in range(200)}
+    assert len(pairs) == 6
+
+
+def test_seed_stream_and_step_each_change_everything():
+    base = random.bits(1000, 1, "a", 2)
+    for other in (random.bits(1000, 2, "a", 2), random.bits(1000, 1, "b", 2), random.bits(1000, 1, "a", 3)):
+        assert np.count_nonzero(base == other) < 5
+    high = random.bits(1000, 1 + 2**32, "a", 2)  # the upper half of the seed counts too
+    assert np.count_nonzero(base == high) < 5
+
+
+def test_nothing_reads_or_changes_global_state():
+    np.random.seed(0)  # noqa: NPY002
+    python_random.seed(0)
+    before = np.random.get_state()[1].tolist(), python_random.getstate()  # noqa: NPY002
+    first = random.bits(10, 1, "a"), random.normal(5, 1, "a"), random.permutation(5, 1, "a")
+    assert (np.random.get_state()[1].tolist(), python_random.getstate()) == before  # noqa: NPY002
+    np.random.seed(1)  # noqa: NPY002
+    again = random.bits(10, 1, "a"), random.normal(5, 1, "a"), random.permutation(5, 1, "a")
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_threads_change_nothing():
+    threads = tinynet.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 5):
+            tinynet.set_num_threads(count)
+            results.append((random.bits(50_001, 1, "a"), random.normal(50_001, 1, "a")))
+    finally:
+        tinynet.set_num_threads(threads)
+    for bits, normal in results[1:]:
+        assert np.array_equal(bits, results[0][0])
+        assert np.array_equal(normal, results[0][1])
+
+
+@pytest.mark.parametrize("draw", [random.bits, random.uniform, random.normal, random.permutation])
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((-1, 0, 0), "seed: expected a whole number in [0, 2**64), got -1"),
+        ((2**64, 0, 0), "seed: expected a whole number in [0, 2**64), got 18446744073709551616"),
+        ((0.5, 0, 0), "seed: expected a whole number in [0, 2**64), got 0.5"),
+        ((None, 0, 0), "seed: expected a whole number in [0, 2**64), got None"),
+        ((0, -1, 0), "stream: expected a whole number in [0, 2**32), got -1"),
+        ((0, 2**32, 0), "stream: expected a whole number in [0, 2**32), got 4294967296"),
+        ((0, True, 0), "stream: expected a whole number in [0, 2**32), got True"),
+        ((0, 0, 2**32), "step: expected a whole number in [0, 2**32), got 4294967296"),
+        ((0, 0, "1"), "step: expected a whole number in [0, 2**32), got '1'"),
+    ],
+)
+def test_wrong_numbers(draw, arguments, complaint):
+    assert error_text(lambda: draw(4, *arguments), ValueError) == complaint
