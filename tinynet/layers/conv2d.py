@@ -2,9 +2,9 @@ import numpy as np
 
 from tinynet import init
 from tinynet.layers.base import Layer, Parameter
-from tinynet.ops.buffers import empty
 from tinynet.ops.conv2d import col2im, im2col
-from tinynet.ops.window import Pair, checked_pair, window_output
+from tinynet.ops.matmul import matmul
+from tinynet.ops.window import Pair, checked_window, window_output
 
 
 class Conv2d(Layer):
@@ -34,16 +34,14 @@ class Conv2d(Layer):
         bias: bool = True,
         seed: int = 0,
     ):
-        kernel_size = checked_pair("Conv2d", "kernel_size", kernel_size, 1)
-        stride, padding = checked_pair("Conv2d", "stride", stride, 1), checked_pair("Conv2d", "padding", padding, 0)
-        self.window = kernel_size, stride, padding, checked_pair("Conv2d", "dilation", dilation, 1)
+        self.window = checked_window("Conv2d", kernel_size, stride, padding, dilation)
         if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(
                 "Conv2d: expected groups to divide in_channels and out_channels, all of at least 1; got "
                 f"groups={groups}, in_channels={in_channels}, out_channels={out_channels}"
             )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.weight = Parameter(np.empty((out_channels, in_channels // groups, *kernel_size), np.float32))
+        self.weight = Parameter(np.empty((out_channels, in_channels // groups, *self.window[0]), np.float32))
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
         init.he_normal(self.weight, seed, "Conv2d.weight")
 
@@ -52,8 +50,7 @@ class Conv2d(Layer):
         N, O, OH, OW = self.output_shape(x.shape)
         self.saved = (x,)
         cols = im2col(x, *self.window).reshape(self.groups, -1, OH * OW * N)
-        y = empty((self.groups, O // self.groups, cols.shape[2]), x.dtype)
-        np.matmul(self._weight_rows(x.dtype), cols, out=y)
+        y = matmul(self._weight_rows(x.dtype), cols)  # (G, O/G, OH*OW*N)
         if self.bias is not None:
             y += self.bias.data.reshape(self.groups, -1, 1)
         return y.reshape(O, OH, OW, N).transpose(3, 0, 1, 2)
@@ -63,12 +60,12 @@ class Conv2d(Layer):
         self.check_dy(dy, self.output_shape(x.shape))
         dy = dy.transpose(1, 2, 3, 0).reshape(self.groups, self.out_channels // self.groups, -1)  # (G, O/G, OH*OW*N)
         cols = im2col(x, *self.window).reshape(self.groups, -1, dy.shape[2])  # cheaper to make again than to keep
-        self.weight.grad += (dy @ cols.transpose(0, 2, 1)).reshape(self.weight.shape)
+        self.weight.grad += matmul(dy, cols.transpose(0, 2, 1)).reshape(self.weight.shape)
         if self.bias is not None:
             self.bias.grad += dy.sum(axis=2).ravel()
         if not self.input_grad:
             return None
-        dcols = np.matmul(self._weight_rows(x.dtype).transpose(0, 2, 1), dy, out=cols)  # over cols: no longer needed
+        dcols = matmul(self._weight_rows(x.dtype).transpose(0, 2, 1), dy, out=cols)  # over cols: no longer needed
         return col2im(dcols.reshape(-1, dy.shape[2]), x.shape, *self.window)
 
     def _weight_rows(self, dtype):

@@ -2,6 +2,7 @@ import numpy as np
 
 from tinynet import init
 from tinynet.layers.base import Layer, Parameter
+from tinynet.ops.matmul import matmul
 
 
 class Linear(Layer):
@@ -24,7 +25,7 @@ class Linear(Layer):
     def forward(self, x):
         self.check_input(x, ("N", self.in_features))
         self.saved = (x,)
-        y = x @ self.weight.data.astype(x.dtype, copy=False).T
+        y = matmul(x, self.weight.data.astype(x.dtype, copy=False).T)
         if self.bias is not None:
             y += self.bias.data.astype(x.dtype, copy=False)
         return y
@@ -32,10 +33,10 @@ class Linear(Layer):
     def backward(self, dy):
         (x,) = self.saved
         self.check_dy(dy, (x.shape[0], self.out_features))
-        self.weight.grad += dy.T @ x
+        self.weight.grad += matmul(dy.T, x)
         if self.bias is not None:
             self.bias.grad += dy.sum(axis=0)
-        return dy @ self.weight.data.astype(x.dtype, copy=False) if self.input_grad else None
+        return matmul(dy, self.weight.data.astype(x.dtype, copy=False)) if self.input_grad else None
 
     def output_shape(self, shape):
         self.check_shape("x", shape, ("N", self.in_features))

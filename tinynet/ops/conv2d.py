@@ -11,7 +11,7 @@ import numpy as np
 from tinynet.ops import buffers
 from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.parallel import kernel, parallel_for
-from tinynet.ops.window import Pair, checked_pair, window_output
+from tinynet.ops.window import Pair, checked_window, window_output
 
 
 @kernel
@@ -68,18 +68,14 @@ def im2col(
     Raises ValueError if x has not four axes, a size is no whole number or the window does not fit into the padded
     picture.
     """
-    kernel_size, stride = (
-        checked_pair("im2col", "kernel_size", kernel_size, 1),
-        checked_pair("im2col", "stride", stride, 1),
-    )
-    padding, dilation = checked_pair("im2col", "padding", padding, 0), checked_pair("im2col", "dilation", dilation, 1)
+    window = checked_window("im2col", kernel_size, stride, padding, dilation)
     if x.ndim != 4:
         raise ValueError(f"im2col: expected x of shape (N, C, H, W), got {x.shape}")
     N, C, H, W = x.shape
-    OH, OW = window_output("im2col", (H, W), kernel_size, stride, padding, dilation)
-    rows = C * kernel_size[0] * kernel_size[1]
+    OH, OW = window_output("im2col", (H, W), *window)
+    rows = C * window[0][0] * window[0][1]
     cols = buffers.empty((rows, OH, OW, N), x.dtype)
-    parallel_for(_im2col, rows, batch_last(x), cols, kernel_size, stride, padding, dilation)
+    parallel_for(_im2col, rows, batch_last(x), cols, *window)
     return cols.reshape(rows, OH * OW * N)
 
 
@@ -99,19 +95,15 @@ def col2im(
 
     Raises ValueError if a size is no whole number or cols has not the shape that im2col gives for `shape`.
     """
-    kernel_size, stride = (
-        checked_pair("col2im", "kernel_size", kernel_size, 1),
-        checked_pair("col2im", "stride", stride, 1),
-    )
-    padding, dilation = checked_pair("col2im", "padding", padding, 0), checked_pair("col2im", "dilation", dilation, 1)
+    window = checked_window("col2im", kernel_size, stride, padding, dilation)
     N, C, H, W = shape
-    OH, OW = window_output("col2im", (H, W), kernel_size, stride, padding, dilation)
-    rows = C * kernel_size[0] * kernel_size[1]
+    OH, OW = window_output("col2im", (H, W), *window)
+    rows = C * window[0][0] * window[0][1]
     if cols.shape != (rows, OH * OW * N):
         raise ValueError(
             f"col2im: expected cols of shape {(rows, OH * OW * N)} for a picture {shape}, got {cols.shape}"
         )
     dx = buffers.zeros((C, H, W, N), cols.dtype)
     cols = np.ascontiguousarray(cols).reshape(rows, OH, OW, N)
-    parallel_for(_col2im, C, cols, dx, kernel_size, stride, padding, dilation)
+    parallel_for(_col2im, C, cols, dx, *window)
     return batch_first(dx)

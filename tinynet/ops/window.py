@@ -14,6 +14,18 @@ def checked_pair(layer: str, name: str, value: int | Pair, least: int) -> Pair:
     return values[0], values[1]
 
 
+def checked_window(
+    layer: str, kernel_size: int | Pair, stride: int | Pair, padding: int | Pair, dilation: int | Pair
+) -> tuple[Pair, Pair, Pair, Pair]:
+    """The four as pairs (h, w), by `checked_pair`."""
+    return (
+        checked_pair(layer, "kernel_size", kernel_size, 1),
+        checked_pair(layer, "stride", stride, 1),
+        checked_pair(layer, "padding", padding, 0),
+        checked_pair(layer, "dilation", dilation, 1),
+    )
+
+
 def window_output(
     layer: str,
     size: Pair,
