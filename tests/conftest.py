@@ -1,7 +1,9 @@
 """What all tests share."""
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # a fixed choice of examples where a failure must be repeatable by pushing again; a fresh one at everyone's desk
@@ -14,3 +16,27 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("tinynet")
+
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--forbid-skips", action="store_true", help="count every skipped test as failed, as .ci/run does")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and item.config.getoption("--forbid-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which --forbid-skips does not allow: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real data sets: the environment variable TINYNET_DATA, or shared/data beside the checkout."""
+    folder = Path(os.environ.get("TINYNET_DATA", BESIDE))
+    if not folder.is_dir():
+        pytest.skip(f"real data sets: no folder {folder}; the environment variable TINYNET_DATA can name one")
+    return folder

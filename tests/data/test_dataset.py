@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from tinynet.data import Dataset
+
+IMAGES = np.arange(60, dtype=np.uint8).reshape(5, 3, 2, 2)
+LABELS = np.array([0, 1, 1, 0, 1])
+
+
+def test_what_it_tells():
+    pictures = Dataset(np.zeros((5, 3, 2, 7), np.uint8), LABELS, ("cat", "dog"))
+    assert (len(pictures), pictures.channels, pictures.image_size) == (5, 3, (2, 7))
+
+
+@pytest.mark.parametrize("indices", [slice(1, 4), [3, 0], np.array([True, False, True, False, False])])
+def test_subset(indices):
+    part = Dataset(IMAGES, LABELS, ("cat", "dog")).subset(indices)
+    assert np.array_equal(part.images, IMAGES[indices])
+    assert np.array_equal(part.labels, LABELS[indices])
+    assert part.classes == ("cat", "dog")
+
+
+def test_subset_outside_of_the_set():
+    with pytest.raises(IndexError, match="5"):
+        Dataset(IMAGES, LABELS, ("cat", "dog")).subset([5])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "classes", "kind", "complaint"),
+    [
+        (IMAGES / 255, LABELS, ("a", "b"), TypeError, "expected images as a NumPy array of uint8, got float64"),
+        (IMAGES.tolist(), LABELS, ("a", "b"), TypeError, "expected images as a NumPy array of uint8, got list"),
+        (
+            IMAGES,
+            LABELS.astype(np.uint8),
+            ("a", "b"),
+            TypeError,
+            "expected labels as a NumPy array of int64, got uint8",
+        ),
+        (IMAGES[:, 0], LABELS, ("a", "b"), ValueError, r"expected images of shape \(N, C, H, W\).*got \(5, 2, 2\)"),
+        (IMAGES[:0], LABELS[:0], ("a", "b"), ValueError, "no size 0"),
+        (IMAGES, LABELS[:4], ("a", "b"), ValueError, r"expected labels of shape \(5,\), one an image, got \(4,\)"),
+        (IMAGES, LABELS, ("a",), ValueError, r"expected labels in \[0, 1\).*got 1 at index 1"),
+        (IMAGES, LABELS - 1, ("a", "b"), ValueError, r"got -1 at index 0"),
+        (IMAGES, LABELS, ["a", "b"], TypeError, "expected classes as a tuple of names"),
+    ],
+)
+def test_what_does_not_fit_is_refused(images, labels, classes, kind, complaint):
+    with pytest.raises(kind, match=complaint):
+        Dataset(images, labels, classes)
