@@ -28,11 +28,11 @@ from tinynet.plots import first_layer_kernels, learning_curves, save_figure
 from tinynet.train import LOG, Record, Trainer
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "shapes": {"epochs": 10, "batch_size": 64, "lr": 0.02, "train_size": 20_000, "val_size": 2_000},
-    "mnist": {"epochs": 5, "batch_size": 64, "lr": 0.02, "train_size": None, "val_size": None},
-    "fashion-mnist": {"epochs": 5, "batch_size": 64, "lr": 0.02, "train_size": None, "val_size": None},
+    "shapes": {"epochs": 3, "batch_size": 64, "lr": 0.01, "train_size": 20_000, "val_size": 2_000},
+    "mnist": {"epochs": 2, "batch_size": 64, "lr": 0.01, "train_size": None, "val_size": None},
+    "fashion-mnist": {"epochs": 2, "batch_size": 64, "lr": 0.01, "train_size": None, "val_size": None},
 }
-DROP_AFTER = 0.75  # of the epochs: from there on the learning rate is a tenth
+DROP_AFTER = 0.6  # of the epochs: from there on the learning rate is a tenth
 
 
 def main() -> int:

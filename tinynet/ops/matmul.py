@@ -6,6 +6,7 @@ result alone, and they meet once, at the end. While a product runs, BLAS is limi
 """
 
 import threading
+from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -22,21 +23,30 @@ class _OneThreadBlas:
 
     def __init__(self) -> None:
         self.lock, self.inside = threading.Lock(), 0
-        self.controller: ThreadpoolController | None = None
+        self.libraries: list[Any] | None = None
 
     def __enter__(self) -> None:
         with self.lock:
-            if self.controller is None:
-                self.controller = ThreadpoolController()  # finds the BLAS that NumPy has loaded
+            if self.libraries is None:  # those that NumPy has loaded
+                self.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
             if self.inside == 0:
-                self.limit = self.controller.limit(limits=1, user_api="blas")
+                self.before = [library.num_threads for library in self.libraries]
+                self._limit([1] * len(self.libraries))
             self.inside += 1
 
     def __exit__(self, *failure: object) -> None:
         with self.lock:
             self.inside -= 1
             if self.inside == 0:
-                self.limit.restore_original_limits()
+                self._limit(self.before)
+
+    def _limit(self, limits: list[int]) -> None:
+        for library, limit in zip(self.libraries or [], limits, strict=True):
+            # threadpoolctl lets one thread alone set limits, so that threads do not fight over them; here they take turns
+            give_up_control = getattr(library, "clear_controlling_thread", lambda force: None)
+            give_up_control(force=True)
+            library.set_num_threads(limit)
+            give_up_control(force=True)
 
 
 _one_thread_blas = _OneThreadBlas()
