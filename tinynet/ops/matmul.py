@@ -42,7 +42,8 @@ class _OneThreadBlas:
 
     def _limit(self, limits: list[int]) -> None:
         for library, limit in zip(self.libraries or [], limits, strict=True):
-            # threadpoolctl lets one thread alone set limits, so that threads do not fight over them; here they take turns
+            # threadpoolctl lets one thread alone set limits, so that threads do not fight over them; here they take
+            # turns
             give_up_control = getattr(library, "clear_controlling_thread", lambda force: None)
             give_up_control(force=True)
             library.set_num_threads(limit)

@@ -6,6 +6,7 @@ code at once (numba's `workqueue` layer aborts the process then), nothing but nu
 output element is computed by one thread in a fixed order, so results do not depend on timing.
 """
 
+import contextvars
 import itertools
 import os
 import threading
@@ -48,11 +49,15 @@ def set_num_threads(num_threads: int) -> None:
 
 
 def parallel_for(loop: Callable[..., None], length: int, *args: Any, grain: int = 1) -> None:
-    """Call `loop(*args, start, stop)` for ranges that together cover range(length): one a thread, of `grain` at
-    least."""
+    """Call `loop(*args, start, stop)` for ranges that together cover range(length): one a thread, of `grain` at least.
+
+    The caller's context, NumPy's errstate among it, holds in every thread; an exception in one is raised here.
+    """
     parts = max(1, min(get_num_threads(), length // grain))
     bounds = [length * part // parts for part in range(parts + 1)]
-    waiting = [_workers().submit(loop, *args, *ends) for ends in itertools.pairwise(bounds[1:])]
+    waiting = [
+        _workers().submit(contextvars.copy_context().run, loop, *args, *ends) for ends in itertools.pairwise(bounds[1:])
+    ]
     try:
         loop(*args, 0, bounds[1])
         for part in waiting:

@@ -1,0 +1,55 @@
+"""What the README shows is what happens."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from tinynet import data
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+PROGRAMS = [text for language, text in BLOCKS if language == "python"]
+
+
+def run(program):
+    screen = io.StringIO()
+    with contextlib.redirect_stdout(screen):
+        exec(compile(program, str(README), "exec"), {})
+    return screen.getvalue()
+
+
+def test_the_students_layer_passes_its_gradient_check():
+    shown = next(text for language, text in BLOCKS if text.startswith("gradcheck: Tanh"))
+    digits = re.compile(r"\d\.\de-\d\d")
+    assert digits.sub("#", run(PROGRAMS[0])) == digits.sub("#", shown)
+
+
+def test_the_students_layer_without_the_square_fails_it():
+    with pytest.raises(AssertionError, match="dx is wrong at 12 of 12 entries"):
+        run(PROGRAMS[0].replace("y**2", "y"))
+
+
+def test_the_training_loop_learns(monkeypatch):
+    whole = data.load
+    monkeypatch.setattr(data, "load", lambda name: whole(name, train_size=192, validation_size=10))
+    lines = run(PROGRAMS[1]).splitlines()
+    assert any("conv1" in line for line in lines)
+    losses = [float(line) for line in lines[-3:]]
+    assert all(1 < loss < 4 for loss in losses)
+
+
+def test_every_file_it_links_to_is_there():
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", README.read_text(encoding="utf-8"))
+    assert len(links) > 10
+    assert [link for link in links if not (README.parent / link).exists()] == []
+
+
+def test_it_marks_the_two_commands_that_ci_runs():
+    text = README.read_text(encoding="utf-8")
+    for name, word in (("run", "examples/train_alexnet.py"), ("test", "pytest")):
+        command = re.search(rf"<!-- {name} -->\n```bash\n(.+)\n```", text)
+        assert command, name
+        assert word in command[1]
