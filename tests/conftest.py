@@ -33,6 +33,15 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    report = yield
+    if report.skipped and collector.config.getoption("--forbid-skips"):  # a whole file, by importorskip at its top
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which --forbid-skips does not allow: {report.longrepr}"
+    return report
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real data sets: the environment variable TINYNET_DATA, or shared/data beside the checkout."""

@@ -147,3 +147,31 @@ def test_the_same_number_of_threads_gives_the_same_bits_in_training():
 
     tinynet.set_num_threads(2)
     assert trained() == trained()
+
+
+def test_what_other_threads_compute_does_not_change_a_bit():
+    """A small product used BLAS's own threads, unless another thread happened to have limited them."""
+    script = """
+import threading
+import numpy as np
+from tinynet import random
+from tinynet.layers import Linear
+from tinynet.ops.matmul import matmul
+
+layer, x = Linear(4096, 250), random.normal((1, 4096), 0, "x", dtype=np.float32)
+alone = {layer(x).tobytes() for _ in range(100)}
+done = threading.Event()
+a, b = np.ones((64, 300), np.float32), np.ones((300, 500), np.float32)
+
+def busy():
+    while not done.is_set():
+        matmul(a, b)
+
+thread = threading.Thread(target=busy)
+thread.start()
+beside = {layer(x).tobytes() for _ in range(1000)}
+done.set()
+thread.join()
+print(len(alone | beside))
+"""
+    assert run_python(script, OPENBLAS_NUM_THREADS="2").split() == ["1"]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 
 def device_of(array: Any) -> str:
     """ "cpu" for a NumPy array, "cuda:K" for a CuPy array on device K. The array's type decides: no GPU is probed.
@@ -9,6 +11,8 @@ def device_of(array: Any) -> str:
     Raises TypeError for anything that is not an array.
     """
     kind = type(array).__module__.partition(".")[0]
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("expected a plain NumPy array, got a masked one, whose mask would be lost; use .filled(value)")
     if kind == "numpy" and hasattr(array, "dtype"):
         return "cpu"
     if kind == "cupy":

@@ -191,8 +191,10 @@ def test_wrong_shape_of_dy(shape):
         ({"dilation": (1, 0)}, ["dilation", "at least 1", "got (1, 0)"]),
         ({"groups": 3}, ["groups=3", "in_channels=4"]),
         ({"groups": 4}, ["groups=4", "out_channels=6"]),
-        ({"groups": 0}, ["groups=0"]),
-        ({"out_channels": 0}, ["out_channels=0"]),
+        ({"groups": 0}, ["groups", "at least 1", "got 0"]),
+        ({"out_channels": 0}, ["out_channels", "got 0"]),
+        ({"in_channels": 3.0}, ["in_channels", "whole number", "got 3.0"]),
+        ({"out_channels": "4"}, ["out_channels", "got '4'"]),
     ],
 )
 def test_wrong_arguments(arguments, parts):

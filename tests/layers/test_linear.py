@@ -95,7 +95,15 @@ def test_wrong_shape_of_dy(shape):
     assert text == f"Linear: expected dy of shape (2, 3), got {shape}"
 
 
-@pytest.mark.parametrize("features", [(0, 3), (3, 0), (-1, 2)])
-def test_wrong_arguments(features):
+@pytest.mark.parametrize(
+    ("features", "name", "got"),
+    [
+        ((0, 3), "in_features", 0),
+        ((3, 0), "out_features", 0),
+        ((-1, 2), "in_features", -1),
+        ((3.0, 2), "in_features", 3.0),
+    ],
+)
+def test_wrong_arguments(features, name, got):
     text = error_text(lambda: Linear(*features), ValueError)
-    assert text == f"Linear: expected at least 1 feature in and out, got {features[0]} and {features[1]}"
+    assert text == f"Linear: expected {name} to be a whole number of at least 1, got {got}"

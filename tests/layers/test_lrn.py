@@ -97,12 +97,13 @@ def test_even_sizes_are_refused(size):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ({"groups": 0}, ["groups of at least 1", "got 0"]),
+        ({"groups": 0}, ["groups", "at least 1", "got 0"]),
         ({"k": 0.0}, ["k > 0", "k=0.0"]),
         ({"alpha": -0.1}, ["alpha >= 0", "alpha=-0.1"]),
         ({"alpha": float("nan")}, ["alpha", "nan"]),
         ({"k": float("inf")}, ["k", "inf"]),
         ({"beta": float("nan")}, ["beta", "nan"]),
+        ({"groups": 2.0}, ["groups", "whole number", "got 2.0"]),
         ({"size": 3.0}, ["an odd size", "got 3.0"]),
     ],
 )

@@ -1,3 +1,7 @@
+import copy
+import itertools
+import pickle
+
 import numpy as np
 import pytest
 from checks import assert_close, error_text, forward_backward
@@ -5,7 +9,7 @@ from strategies import distinct_numbers, numbers
 
 from tinynet import gradcheck
 from tinynet.errors import NonFiniteError
-from tinynet.layers import LRN, Conv2d, Flatten, Linear, MaxPool, ReLU, Sequential
+from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
 
 
 def small_net():
@@ -147,8 +151,72 @@ def test_an_error_names_the_layer_inside():
 
 
 def test_what_is_no_layer():
-    assert error_text(lambda: Sequential(ReLU(), np.tanh), TypeError) == "Sequential: expected layers, got ufunc as '1'"
-    assert error_text(lambda: Sequential(ReLU), TypeError) == "Sequential: expected layers, got type as '0'"
+    remedy = "write Sequential(first, second, ...)"
+    for layers, complaint in (
+        ((ReLU(), np.tanh), "got ufunc as '1'"),
+        ((ReLU,), "got type as '0'"),
+        (([ReLU()],), "got list as '0'"),
+    ):
+        text = error_text(lambda layers=layers: Sequential(*layers), TypeError)
+        assert text == f"Sequential: expected layers, {complaint}; {remedy}"
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    text = error_text(lambda: Sequential({"conv1": ReLU(), "fc2": ReLU()})["fc3"], KeyError)
+    assert "expected a layer out of conv1, fc2; got 'fc3'" in text
+
+
+def test_nan_from_outside_a_nested_net_names_the_layer_that_made_it():
+    class Bad(ReLU):
+        def forward(self, x):
+            return x * np.nan
+
+    x = np.ones((1, 2))
+    for net, culprit in (
+        (Sequential({"bad": Bad(), "block": Sequential({"relu": ReLU()})}), "Bad 'bad'"),
+        (Sequential({"block": Sequential({"bad": Bad()}), "relu": ReLU()}), "Bad 'block.bad'"),
+    ):
+        assert error_text(lambda net=net: net(x), NonFiniteError).startswith(f"{culprit}: gave NaN")
+
+
+def test_equal_layers_of_a_net_start_with_different_weights():
+    net = Sequential(Linear(4, 4), Linear(4, 4), Sequential(Linear(4, 4)))
+    weights = [parameter.data for name, parameter in net.named_parameters() if name.endswith("weight")]
+    assert not any(np.isclose(a, b).all() for a, b in itertools.combinations(weights, 2))
+    again = Sequential(Linear(4, 4), Linear(4, 4), Sequential(Linear(4, 4)))
+    assert all(np.array_equal(value, again.state_dict()[name]) for name, value in net.state_dict().items())
+
+
+def test_a_net_that_is_copied_or_pickled_before_its_first_step_starts_alike():
+    net = Sequential({"a": Linear(4, 4), "b": Linear(4, 4)})
+    copies = copy.deepcopy(net), pickle.loads(pickle.dumps(net))
+    for other in copies:
+        assert all(np.array_equal(value, other.state_dict()[name]) for name, value in net.state_dict().items())
+        other["a"].weight.data += 1
+    assert not np.array_equal(net["a"].weight.data, copies[0]["a"].weight.data)
+
+
+def test_weights_that_a_layer_has_already_are_kept():
+    layer = Linear(4, 4)
+    before = layer.weight.data.copy()
+    assert np.array_equal(Sequential({"fc": layer})["fc"].weight.data, before)
+
+
+def test_a_layers_own_layers_are_named_by_their_attributes():
+    class Block(ReLU):
+        def __init__(self):
+            self.drop1, self.drop2 = Dropout(0.5), Dropout(0.5)
+
+        def forward(self, x):
+            return self.drop2(self.drop1(x))
+
+    kept = (Block()(np.ones((100, 100))) > 0).mean()
+    assert abs(kept - 0.25) < 0.03  # 0.5 if both drew the same mask
+    assert [name for name, _ in Sequential({"block": Block()}).named_layers()] == [
+        "block",
+        "block.drop1",
+        "block.drop2",
+    ]
 
 
 @pytest.mark.parametrize("name", ["a.b", "", 3])

@@ -90,7 +90,8 @@ def test_labels_out_of_range(labels, found):
 @pytest.mark.parametrize("labels", [[0.0, 1.0], [True, False], ["0", "1"]])
 def test_labels_of_a_wrong_dtype(labels):
     text = error_text(lambda: SoftmaxCE()(np.zeros((2, 3), np.float32), labels), TypeError)
-    assert text == f"SoftmaxCE: expected labels of an integer dtype, got {np.asarray(labels).dtype}"
+    got = np.asarray(labels).dtype
+    assert text == f"SoftmaxCE: expected labels of an integer dtype, got {got}; of one-hot rows take .argmax(1)"
 
 
 @pytest.mark.parametrize("labels", [[0], [0, 1, 2], [[0], [1]], [[0, 1]], 1])

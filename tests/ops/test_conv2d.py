@@ -108,8 +108,13 @@ def test_wrong_arguments(arguments, complaint):
 
 
 def test_wrong_shapes():
-    text = error_text(lambda: im2col(np.ones((2, 4, 5)), 2), ValueError)
-    assert text == "im2col: expected x of shape (N, C, H, W), got (2, 4, 5)"
+    for x, got in ((np.ones((2, 4, 5)), "(2, 4, 5)"), ([[1, 2]], "(1, 2)")):
+        text = error_text(lambda x=x: im2col(x, 2), ValueError)
+        assert text == f"im2col: expected x as an array of 4 axes, got {got}"
+    text = error_text(lambda: im2col(np.ones((1, 2, 3, 4), np.float16), 2), TypeError)
+    assert text == "im2col: expected x of whole numbers, float32 or float64, got float16"
+    text = error_text(lambda: col2im(np.ones((8, 12)), (1, 2, 4), 2), ValueError)
+    assert text == "col2im: expected a shape (N, C, H, W), got (1, 2, 4)"
     text = error_text(lambda: col2im(np.ones((12, 8)), (1, 2, 4, 5), 2), ValueError)
     assert text == "col2im: expected cols of shape (8, 12) for a picture (1, 2, 4, 5), got (12, 8)"
 

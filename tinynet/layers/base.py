@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -19,29 +19,55 @@ Size = int | str  # of one axis: a number that must match, or a letter for any
 class Parameter:
     """An array that is learnt: `.data`, and `.grad` of the same shape, to which every backward adds.
 
-    `lr_mult` and `weight_decay_mult` multiply the optimiser's learning rate and weight decay for this parameter.
+    `data` is an array; or None with a `shape` and a `draw`, a function that gives the initial values when they are
+    first needed. By then a Sequential has given the layer its name, by which they are drawn. `lr_mult` and
+    `weight_decay_mult` multiply the optimiser's learning rate and weight decay for this parameter.
     """
 
-    def __init__(self, data: np.ndarray, lr_mult: float = 1.0, weight_decay_mult: float = 1.0):
-        self.data = data
-        self.grad = np.zeros_like(data)
+    def __init__(
+        self,
+        data: np.ndarray | None,
+        lr_mult: float = 1.0,
+        weight_decay_mult: float = 1.0,
+        *,
+        shape: tuple[int, ...] = (),
+        draw: Callable[[], np.ndarray] | None = None,
+    ):
+        self._data, self._draw = data, draw
+        self.grad = np.zeros(shape, np.float32) if data is None else np.zeros_like(data)
         self.lr_mult = lr_mult
         self.weight_decay_mult = weight_decay_mult
 
     @property
+    def data(self) -> np.ndarray:
+        if self._data is None:
+            if self._draw is None:
+                raise ValueError("Parameter: expected data, or a shape and a draw; got neither")
+            self._data = self._draw()
+        return self._data
+
+    @data.setter
+    def data(self, data: np.ndarray) -> None:
+        self._data = data
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape
+        return self.grad.shape
 
     @property
     def size(self) -> int:
-        return self.data.size
+        return self.grad.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.grad.dtype
 
     def astype(self, dtype: DTypeLike) -> None:
         """Convert data and grad in place."""
         self.data, self.grad = self.data.astype(dtype), self.grad.astype(dtype)
 
     def __repr__(self) -> str:
-        return f"Parameter(shape={self.shape}, dtype={self.data.dtype})"
+        return f"Parameter(shape={self.shape}, dtype={self.dtype})"
 
 
 class Layer:
@@ -55,6 +81,11 @@ class Layer:
     training = True  # Dropout acts only then; see train() and eval()
     window: Any = None  # (kernel_size, stride, padding, dilation), four pairs, of a layer that slides a window
     input_grad = True  # False: backward may return None, for the first layer of a net, whose dx nobody reads
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if isinstance(value, Layer) and not value.name:
+            value.name = key
+        super().__setattr__(key, value)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} has no forward: write forward(self, x), which returns y")
@@ -95,6 +126,7 @@ class Layer:
     def check_input(self, x: np.ndarray, shape: tuple[Size, ...] | None = None) -> None:
         """Raises TypeError unless x is a float32 or float64 array, ValueError unless it has the `shape`, in which a
         letter stands for any size, and NonFiniteError if it holds NaN or infinity."""
+        self.__dict__.pop("_saved", None)  # of an earlier forward: should this one fail, backward must not use it
         self._check_array("x", x, shape)
         if not np.isfinite(x).all():
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
@@ -120,7 +152,9 @@ class Layer:
         if expected is None:
             fits = len(got) > 0
         else:
-            fits = len(got) == len(expected) and all(e in (g, str(e)) for e, g in zip(expected, got, strict=True))
+            fits = len(got) == len(expected) and all(
+                isinstance(e, str) or e == g for e, g in zip(expected, got, strict=True)
+            )
         if not fits:
             wanted = "of at least one axis" if expected is None else f"of shape ({', '.join(map(str, expected))})"
             raise ValueError(f"{self}: expected {what} {wanted}, got {got}")

@@ -4,7 +4,7 @@ from tinynet import init
 from tinynet.layers.base import Layer, Parameter
 from tinynet.ops.conv2d import col2im, im2col
 from tinynet.ops.matmul import matmul
-from tinynet.ops.window import Pair, checked_window, window_output
+from tinynet.ops.window import Pair, checked_counts, checked_window, window_output
 
 
 class Conv2d(Layer):
@@ -35,15 +35,15 @@ class Conv2d(Layer):
         seed: int = 0,
     ):
         self.window = checked_window("Conv2d", kernel_size, stride, padding, dilation)
-        if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
+        checked_counts("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
+        if in_channels % groups or out_channels % groups:
             raise ValueError(
-                "Conv2d: expected groups to divide in_channels and out_channels, all of at least 1; got "
-                f"groups={groups}, in_channels={in_channels}, out_channels={out_channels}"
+                f"Conv2d: expected groups to divide in_channels and out_channels; got groups={groups}, "
+                f"in_channels={in_channels}, out_channels={out_channels}"
             )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.weight = Parameter(np.empty((out_channels, in_channels // groups, *self.window[0]), np.float32))
+        self.weight = init.he_normal_parameter(self, (out_channels, in_channels // groups, *self.window[0]), seed)
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
-        init.he_normal(self.weight, seed, "Conv2d.weight")
 
     def forward(self, x):
         self.check_input(x)

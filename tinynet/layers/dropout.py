@@ -26,8 +26,8 @@ class Dropout(Layer):
         self.check_input(x)
         active = self.training and self.p > 0
         draw = (self.p, self.seed, stream_id(self.name if self.stream is None else self.stream), self.step)
-        self.saved = draw if active else None, x.shape
-        self.step += active
+        self.saved = (draw if active else None), x.shape
+        self.step += int(active)
         return dropout(x, *draw) if active else x.copy()
 
     def backward(self, dy):

@@ -4,7 +4,10 @@ from tinynet.layers.base import Layer
 
 
 class Flatten(Layer):
-    """y = x with all axes but the first as one: (N, C, H, W) -> (N, C*H*W); backward puts dy back into x's shape."""
+    """y = x with all axes but the first as one: (N, C, H, W) -> (N, C*H*W); backward puts dy back into x's shape.
+
+    Both are views: nothing is copied.
+    """
 
     def forward(self, x):
         self.check_input(x)

@@ -3,6 +3,7 @@ import numpy as np
 from tinynet import init
 from tinynet.layers.base import Layer, Parameter
 from tinynet.ops.matmul import matmul
+from tinynet.ops.window import checked_counts
 
 
 class Linear(Layer):
@@ -15,12 +16,10 @@ class Linear(Layer):
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, seed: int = 0):
-        if min(in_features, out_features) < 1:
-            raise ValueError(f"Linear: expected at least 1 feature in and out, got {in_features} and {out_features}")
+        checked_counts("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
-        self.weight = Parameter(np.empty((out_features, in_features), np.float32))
+        self.weight = init.he_normal_parameter(self, (out_features, in_features), seed)
         self.bias = Parameter(np.zeros(out_features, np.float32)) if bias else None
-        init.he_normal(self.weight, seed, "Linear.weight")
 
     def forward(self, x):
         self.check_input(x, ("N", self.in_features))

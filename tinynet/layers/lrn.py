@@ -2,6 +2,7 @@ import math
 
 from tinynet.layers.base import Layer
 from tinynet.ops.lrn import lrn_backward, lrn_forward
+from tinynet.ops.window import checked_counts
 
 
 class LRN(Layer):
@@ -10,16 +11,18 @@ class LRN(Layer):
     x, y: (N, C, H, W). The window reaches size // 2 channels to each side and is cut at the ends of its group: with
     groups=2, the two towers of the paper's net do not see each other. (Krizhevsky et al. 2012, section 3.3.)
 
-    backward: x_j stands in its own numerator and in the denominators of its neighbours, so
-    dx = dy * scale**-beta - 2 * alpha * beta * x * T;  T sums dy * x * scale**(-beta - 1) over the same window.
+    backward: x_j stands in its own numerator and in the denominators of its neighbours: of all y_i in whose window j
+    is, and since the window has a centre, those are the i in the window of j. So dx = dy * scale**-beta - 2 * alpha *
+    beta * x * T;  T sums dy * x * scale**(-beta - 1) over the same window.
 
-    alpha is not divided by size. What others call the same numbers:
+    alpha is not divided by size. To say the same elsewhere, at size 5:
 
-    | library                                | k | their alpha for the paper's 1e-4 here |
-    | paper; cuda-convnet's text; this layer | 2 | 1e-4                                  |
-    | cuda-convnet as run (divides by size)  | 2 | 5e-4 (it was run with 1e-4: 2e-5 here)|
-    | Caffe (divides by size)                | 1 by default | 5e-4                       |
-    | PyTorch LocalResponseNorm (divides)    | 1 by default | 5e-4                       |
+    | library                                          | divides by size | write for alpha | default k |
+    | the paper's formula; this layer                  | no              | alpha           | 2         |
+    | TensorFlow (depth_radius=2; k is called bias)    | no              | alpha           | 1         |
+    | cuda-convnet, Caffe, PyTorch's LocalResponseNorm | yes             | 5 * alpha       | 1         |
+
+    The paper's own run wrote 1e-4 in cuda-convnet with k = 2, so 2e-5 here; Caffe's AlexNet is 2e-5 with k = 1.
 
     Raises ValueError if size is even (the window would have no centre) or groups does not divide the channels.
     """
@@ -27,8 +30,7 @@ class LRN(Layer):
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1):
         if not isinstance(size, int) or size < 1 or size % 2 == 0:
             raise ValueError(f"LRN: expected an odd size, a window with a centre; got {size}")
-        if groups < 1:
-            raise ValueError(f"LRN: expected groups of at least 1, got {groups}")
+        checked_counts("LRN", groups=groups)
         if not (0 < k < math.inf and 0 <= alpha < math.inf and math.isfinite(beta)):
             raise ValueError(
                 f"LRN: expected k > 0 and alpha >= 0, so that scale > 0, and a finite beta; got k={k}, alpha={alpha}, "

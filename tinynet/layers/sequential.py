@@ -21,7 +21,10 @@ class Sequential(Layer):
             self.layers = dict(zip(map(str, range(len(layers))), layers, strict=True))  # type: ignore[arg-type]
         for name, layer in self.layers.items():
             if not isinstance(layer, Layer):
-                raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} as '{name}'")
+                raise TypeError(
+                    f"Sequential: expected layers, got {type(layer).__name__} as '{name}'; "
+                    "write Sequential(first, second, ...)"
+                )
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(f"Sequential: expected a name without a dot, got {name!r}")
         inside = list(self.named_layers())
@@ -36,9 +39,10 @@ class Sequential(Layer):
             try:
                 x = layer.forward(x)
             except NonFiniteError as error:
-                if previous is None or error.layer != str(layer):
+                if previous is None or error.layer != str(_end(layer, 0)):
                     raise
-                raise NonFiniteError(str(previous), f"gave NaN or infinity as its output (met by {error})") from error
+                maker = str(_end(previous, -1))
+                raise NonFiniteError(maker, f"gave NaN or infinity as its output (met by {error})") from error
             previous = layer
         return x
 
@@ -77,8 +81,17 @@ class Sequential(Layer):
         return len(self.layers)
 
     def __getitem__(self, key: int | str) -> Layer:
+        if isinstance(key, str) and key not in self.layers:
+            raise KeyError(f"{self}: expected a layer out of {', '.join(self.layers)}; got {key!r}")
         return self.layers[key] if isinstance(key, str) else list(self.layers.values())[key]
 
     def __repr__(self) -> str:
         lines = (f"  {name}: {layer!r}".replace("\n", "\n  ") for name, layer in self.layers.items())
         return "Sequential(\n" + "\n".join(lines) + "\n)"
+
+
+def _end(layer: Layer, which: int) -> Layer:
+    """The first (0) or last (-1) layer inside nested Sequentials."""
+    while isinstance(layer, Sequential):
+        layer = layer[which]
+    return layer

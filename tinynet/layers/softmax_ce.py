@@ -10,6 +10,9 @@ class SoftmaxCE(Layer):
     is where backprop starts): dlogits = (softmax(logits) - onehot(labels)) / N. Subtracting each row's largest logit
     changes nothing in the formula and keeps exp from overflowing: logits of ±1e4 are fine.
 
+    Where dlogits comes from: one row's loss is ln(sum_i exp(z_i)) - z_label. By z_j, the first term's derivative is
+    exp(z_j) / sum_i exp(z_i), which is softmax(z)_j, and the second's is 1 at the label, else 0.
+
     Raises TypeError for labels that are not whole numbers, ValueError for a wrong shape or a label out of range.
     """
 
@@ -34,7 +37,9 @@ class SoftmaxCE(Layer):
     def _check_labels(self, labels, N, K):
         labels = np.asarray(labels)
         if not np.issubdtype(labels.dtype, np.integer):
-            raise TypeError(f"{self}: expected labels of an integer dtype, got {labels.dtype}")
+            raise TypeError(
+                f"{self}: expected labels of an integer dtype, got {labels.dtype}; of one-hot rows take .argmax(1)"
+            )
         if labels.shape != (N,):
             raise ValueError(f"{self}: expected labels of shape ({N},), one for each row of logits; got {labels.shape}")
         wrong = np.flatnonzero((labels < 0) | (labels >= K))

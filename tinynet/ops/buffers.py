@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 SMALL = 1 << 16  # bytes; below, malloc is as good
-MAX_IDLE = 1 << 30  # bytes that may wait in the list; past that the blocks that waited longest go back to the system
+MAX_IDLE = 1 << 30  # bytes that may wait in the list; past that, blocks go back to the system
 
-_idle: deque[np.ndarray] = deque()  # blocks of bytes, the one freed last at the right
+_idle: deque[np.ndarray] = deque()  # free blocks of bytes
 
 
 def empty(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:

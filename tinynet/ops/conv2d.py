@@ -69,8 +69,7 @@ def im2col(
     picture.
     """
     window = checked_window("im2col", kernel_size, stride, padding, dilation)
-    if x.ndim != 4:
-        raise ValueError(f"im2col: expected x of shape (N, C, H, W), got {x.shape}")
+    _check_array("im2col", "x", x, 4)
     N, C, H, W = x.shape
     OH, OW = window_output("im2col", (H, W), *window)
     rows = C * window[0][0] * window[0][1]
@@ -96,6 +95,9 @@ def col2im(
     Raises ValueError if a size is no whole number or cols has not the shape that im2col gives for `shape`.
     """
     window = checked_window("col2im", kernel_size, stride, padding, dilation)
+    _check_array("col2im", "cols", cols, 2)
+    if len(shape) != 4:
+        raise ValueError(f"col2im: expected a shape (N, C, H, W), got {shape}")
     N, C, H, W = shape
     OH, OW = window_output("col2im", (H, W), *window)
     rows = C * window[0][0] * window[0][1]
@@ -107,3 +109,10 @@ def col2im(
     cols = np.ascontiguousarray(cols).reshape(rows, OH, OW, N)
     parallel_for(_col2im, C, cols, dx, *window)
     return batch_first(dx)
+
+
+def _check_array(layer: str, name: str, array: np.ndarray, ndim: int) -> None:
+    if not isinstance(array, np.ndarray) or array.ndim != ndim:
+        raise ValueError(f"{layer}: expected {name} as an array of {ndim} axes, got {np.shape(array)}")
+    if array.dtype.kind not in "fiu" or array.dtype == np.float16:
+        raise TypeError(f"{layer}: expected {name} of whole numbers, float32 or float64, got {array.dtype}")

@@ -2,9 +2,11 @@
 
 BLAS libraries bring their own pool of threads, which spin while they wait for each other. Beside our own pool, or
 beside another busy program, that costs up to ten times the product itself; here each thread computes its part of the
-result alone, and they meet once, at the end. While a product runs, BLAS is limited to one thread in the whole process.
+result alone, and they meet once, at the end. While a product runs, every BLAS in the process is limited to one thread,
+as far as threadpoolctl knows it: Apple's Accelerate, which it does not, keeps its own ways.
 """
 
+import os
 import threading
 from typing import Any
 
@@ -27,7 +29,7 @@ class _OneThreadBlas:
 
     def __enter__(self) -> None:
         with self.lock:
-            if self.libraries is None:  # those that NumPy has loaded
+            if self.libraries is None:
                 self.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
             if self.inside == 0:
                 self.before = [library.num_threads for library in self.libraries]
@@ -52,6 +54,9 @@ class _OneThreadBlas:
 
 _one_thread_blas = _OneThreadBlas()
 
+if hasattr(os, "register_at_fork"):  # a forked child is inside no product, whatever its parent's threads were doing
+    os.register_at_fork(after_in_child=_one_thread_blas.__init__)  # type: ignore[misc]
+
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """a @ b for matrices or equal stacks of them: (..., M, K) @ (..., K, N) -> (..., M, N), into `out` if given."""
@@ -59,10 +64,10 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.nd
     if out is None:
         out = buffers.empty((*a.shape[:-1], N), np.result_type(a, b))
     product = _columns if N >= M else _rows
-    if out.size * K < SMALL:
-        np.matmul(a, b, out=out)
-    else:
-        with _one_thread_blas:
+    with _one_thread_blas:  # small products too: the number of BLAS threads can change the last bits
+        if out.size * K < SMALL:
+            np.matmul(a, b, out=out)
+        else:
             parallel_for(product, max(M, N), a, b, out)
     return out
 

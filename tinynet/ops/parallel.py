@@ -11,7 +11,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numba
@@ -36,8 +36,8 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(num_threads: int) -> None:
-    """Run compiled loops on `num_threads` threads. The default is the cores this process may use, or the environment
-    variable TINYNET_NUM_THREADS. (BLAS has threads of its own, set by OPENBLAS_NUM_THREADS before NumPy's import.)
+    """Run compiled loops and matrix products on `num_threads` threads. The default is the cores this process may use,
+    or the environment variable TINYNET_NUM_THREADS.
 
     Raises ValueError unless num_threads is a whole number of at least 1.
     """
@@ -55,10 +55,10 @@ def parallel_for(loop: Callable[..., None], length: int, *args: Any, grain: int 
     """
     parts = max(1, min(get_num_threads(), length // grain))
     bounds = [length * part // parts for part in range(parts + 1)]
-    waiting = [
-        _workers().submit(contextvars.copy_context().run, loop, *args, *ends) for ends in itertools.pairwise(bounds[1:])
-    ]
+    waiting: list[Future] = []
     try:
+        for ends in itertools.pairwise(bounds[1:]):
+            waiting.append(_workers().submit(contextvars.copy_context().run, loop, *args, *ends))
         loop(*args, 0, bounds[1])
         for part in waiting:
             part.result()

@@ -14,6 +14,13 @@ def checked_pair(layer: str, name: str, value: int | Pair, least: int) -> Pair:
     return values[0], values[1]
 
 
+def checked_counts(layer: str, **counts: int) -> None:
+    """Raises ValueError unless each is a whole number of at least 1."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{layer}: expected {name} to be a whole number of at least 1, got {value!r}")
+
+
 def checked_window(
     layer: str, kernel_size: int | Pair, stride: int | Pair, padding: int | Pair, dilation: int | Pair
 ) -> tuple[Pair, Pair, Pair, Pair]:
