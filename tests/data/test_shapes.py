@@ -124,7 +124,7 @@ def test_a_linear_softmax_stays_above_60_per_cent_error():
 
 
 def test_the_nearest_neighbour_stays_above_50_per_cent_error():
-    train, validation = shapes(20_000), shapes(500, split="validation")
+    train, validation = shapes(20_000), shapes(1000, split="validation")
     known = train.images.reshape(len(train), -1).astype(np.float32) / 255
     asked = validation.images.reshape(len(validation), -1).astype(np.float32) / 255
     nearest = ((known**2).sum(axis=1) - 2 * asked @ known.T).argmin(axis=1)

@@ -38,11 +38,11 @@ class Knobs:
     """
 
     position: float = 1.0
-    scale: float = 0.5
+    scale: float = 0.4
     rotation: float = 0.15
-    illumination: float = 0.6
-    occlusion: float = 0.2
-    clutter: float = 0.4
+    illumination: float = 0.9
+    occlusion: float = 0.15
+    clutter: float = 0.3
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -69,7 +69,7 @@ def shapes(
     Picture i is a pure function of (seed, split, i, image_size, knobs), whatever the count and the number of threads,
     and "train" and "validation" have no picture in common. Among each ten in a row every class is there once, in
     random order. `Knobs` says what the knobs do. With the defaults a softmax on pixels stays above 60 % error and the
-    nearest of 4,000 neighbours above 50 %, while a small convnet comes below 8 % in five passes over 20,000 pictures.
+    nearest of 20,000 neighbours above 50 %, while `alexnet_mini` comes below 5 % in three passes over 20,000 pictures.
 
     Raises ValueError for a count below 1, an image_size outside of [12, 1024], another split, or a knob outside of [0,
     1].
