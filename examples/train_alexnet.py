@@ -1,7 +1,8 @@
 """Train a small two-tower AlexNet. Without arguments it draws its own pictures, so that no file is needed.
 
 A run's folder holds config.json, log.jsonl, weights.safetensors, learning_curves.png and first_layer_kernels.png, the
-last three renewed after each epoch. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C, weights kept.
+last three renewed after each epoch; a picture that cannot be written is a warning only. Exit codes: 0 done, 1 failed,
+2 wrong usage, 130 ended by Ctrl-C, weights kept.
 """
 
 import argparse
@@ -45,16 +46,16 @@ def main() -> int:
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted before training began: nothing is kept", file=sys.stderr)
         return 130
-    except OSError as error:
-        return fail(error if error.filename else error.strerror or error)
-    except (ValueError, FloatingPointError, MemoryError) as error:
-        return fail(str(error) or type(error).__name__)
+    except (OSError, ValueError, FloatingPointError, MemoryError) as error:
+        print(f"train_alexnet.py: error: {reason(error)}", file=sys.stderr)
+        return 1
     return 0
 
 
-def fail(reason: object) -> int:
-    print(f"train_alexnet.py: error: {reason}", file=sys.stderr)
-    return 1
+def reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and not error.filename:
+        return error.strerror  # the texts of tinynet's own name the file and need no [Errno 28]
+    return str(error) or type(error).__name__
 
 
 def train(args: argparse.Namespace) -> None:
@@ -81,8 +82,10 @@ def train(args: argparse.Namespace) -> None:
 
     def draw(trainer: Trainer, record: Record) -> None:
         kernels = dict(model.named_parameters())["conv1.weight"].data
-        save_figure(learning_curves(trainer.records), args.out / "learning_curves.png")
-        save_figure(first_layer_kernels(kernels), args.out / "first_layer_kernels.png")
+        with failure_is_a_warning():
+            save_figure(learning_curves(trainer.records), args.out / "learning_curves.png")
+        with failure_is_a_warning():
+            save_figure(first_layer_kernels(kernels), args.out / "first_layer_kernels.png")
 
     trainer = Trainer(
         model,
@@ -97,6 +100,17 @@ def train(args: argparse.Namespace) -> None:
         config=config,
     )
     trainer.fit()
+
+
+@contextlib.contextmanager
+def failure_is_a_warning() -> Iterator[None]:
+    """For a picture, which on Windows a viewer may hold open: without it training goes on, and it is drawn again after
+    the next epoch."""
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(reason(error).split())  # one line
+        print(f"train_alexnet.py: warning: {text}; training goes on without this picture", file=sys.stderr)
 
 
 def describe(args: argparse.Namespace) -> dict[str, Any]:
@@ -175,6 +189,11 @@ def parse_arguments() -> argparse.Namespace:
         )
     if args.data != "shapes" and args.data_dir is None:
         parser.error(f"argument --data-dir: expected the folder of {args.data}'s files, got none")
+    if args.data == "shapes" and args.data_dir is not None:
+        parser.error(
+            f"argument --data-dir: expected none for shapes, which the program draws, got {str(args.data_dir)!r}; "
+            "leave it out, or choose other --data"
+        )
     for option, value in DEFAULTS[args.data].items():
         if getattr(args, option) is None:
             setattr(args, option, value)

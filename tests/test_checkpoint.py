@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tinynet import checkpoint
 from tinynet.checkpoint import JsonLines, atomic_write, load_metadata, load_weights, save_weights
 from tinynet.layers import Linear, Parameter, ReLU, Sequential
 
@@ -150,6 +151,42 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(folder, monkeypatch, fai
     if isinstance(error, OSError):
         assert caught.value.errno == errno.ENOSPC
         assert f"cannot write {folder / 'f'}: No space left on device; free some space" in str(caught.value)
+
+
+@pytest.mark.parametrize(("held", "written"), [(0, True), (2, True), (4, True), (5, False)])
+def test_a_file_that_another_program_holds_is_waited_for(folder, monkeypatch, held, written):
+    tries, pauses, replace = [], [], os.replace
+
+    def held_open(aside, path):
+        tries.append(path)
+        if len(tries) <= held:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        replace(aside, path)
+
+    (folder / "f").write_bytes(b"old")
+    monkeypatch.setattr(checkpoint, "PAUSES", (1, 2, 3, 4))
+    monkeypatch.setattr(checkpoint.time, "sleep", pauses.append)
+    monkeypatch.setattr(os, "replace", held_open)
+    if written:
+        atomic_write(folder / "f", b"new")
+    else:
+        with pytest.raises(PermissionError, match=r"cannot write .*: Access is denied; .* no program holds the file"):
+            atomic_write(folder / "f", b"new")
+    assert (folder / "f").read_bytes() == (b"new" if written else b"old")
+    assert pauses == [1, 2, 3, 4][:held]
+    assert os.listdir(folder) == ["f"]
+
+
+def test_only_windows_waits_and_for_that_error_alone(folder, monkeypatch):
+    assert sum(checkpoint.PAUSES) == (pytest.approx(1.27) if sys.platform == "win32" else 0)
+
+    def fail(aside, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "PAUSES", (1e9,))
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space left on device"):
+        atomic_write(folder / "f", b"new")
 
 
 def test_a_full_disk_leaves_the_old_weights(folder):

@@ -57,6 +57,11 @@ def test_ranks_against_a_stable_sort():
     np.testing.assert_array_equal(label_ranks(logits, labels) == 0, logits.argmax(1) == labels)
 
 
+def test_labels_may_be_a_list():
+    logits = np.random.default_rng(2).normal(0, 3, (4, 7))
+    assert evaluate(Fixed(), [(logits, [6, 0, 3, 3])]) == evaluate(Fixed(), [(logits, np.array([6, 0, 3, 3]))])
+
+
 @pytest.mark.parametrize(("classes", "top5_error"), [(5, 0.0), (6, 1.0)])
 def test_top5_error_is_zero_by_definition_below_six_classes(classes, top5_error):
     worst = batch([np.arange(classes, 0, -1)], [classes - 1])

@@ -37,6 +37,38 @@ def test_a_shape_may_be_a_number():
         assert np.array_equal(draw([2, 3], 1, "a").ravel(), draw(6, 1, "a"))
 
 
+def test_sizes_may_be_numpys():
+    for draw in (random.bits, random.uniform, random.normal):
+        assert np.array_equal(draw(np.int64(5), 1, "a"), draw(5, 1, "a"))
+        assert np.array_equal(draw((np.int32(2), 3), 1, "a"), draw((2, 3), 1, "a"))
+        assert np.array_equal(draw(np.array([2, 3]), 1, "a"), draw((2, 3), 1, "a"))
+        assert draw((), 1, "a").shape == ()
+    assert np.array_equal(random.permutation(np.int64(5), 1, "a"), random.permutation(5, 1, "a"))
+
+
+@pytest.mark.parametrize("draw", [random.bits, random.uniform, random.normal])
+@pytest.mark.parametrize("shape", [-1, (2, -3), (-2, -3), 2.5, (2, 2.0), None, "5", True])
+def test_impossible_shapes(draw, shape):
+    expected = f"shape: expected whole numbers of at least 0, or one such number, got {shape!r}"
+    assert error_text(lambda: draw(shape, 0, 0), ValueError) == expected
+
+
+@pytest.mark.parametrize("n", [-1, 2.0, (3,), None, True])
+def test_impossible_permutations(n):
+    expected = f"n: expected a whole number in [0, 2**62), got {n!r}"
+    assert error_text(lambda: random.permutation(n, 0, 0), ValueError) == expected
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 0), (0.0, np.nan), (-np.inf, 0.0), (0.0, np.inf), (-1e308, 1e308)])
+def test_impossible_bounds(low, high):
+    text = error_text(lambda: random.uniform(3, 0, 0, low=low, high=high), ValueError)
+    assert text == f"uniform: expected finite numbers low <= high, got low={low!r}, high={high!r}"
+
+
+def test_equal_bounds_leave_one_number():
+    assert random.uniform(3, 0, 0, low=2, high=2).tolist() == [2, 2, 2]
+
+
 @given(seeds, words)
 def test_uniform_is_the_bits_as_a_fraction(seed, step):
     values = random.uniform((2, 3), seed, "u", step, low=-2.0, high=6.0)
@@ -72,6 +104,13 @@ def test_permutation_has_every_number_once(n, seed, step):
     order = random.permutation(n, seed, "shuffle", step)
     assert order.dtype == np.int64
     assert sorted(order.tolist()) == list(range(n))
+
+
+@given(st.integers(0, 20), seeds, words)
+def test_permutation_is_the_order_of_two_words_each_low_word_first(n, seed, step):
+    word = [oracles.random_word(i, seed, zlib.crc32(b"p"), step) for i in range(2 * n)]
+    expected = sorted(range(n), key=lambda i: word[2 * i] + 2**32 * word[2 * i + 1])
+    assert random.permutation(n, seed, "p", step).tolist() == expected
 
 
 def test_permutation_has_no_favourites():

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -91,12 +93,51 @@ def test_a_students_layer_needs_no_output_shape():
     assert summary(Sequential(Halve(), Linear(3, 2)), (6,)).rows[0].output_shape == (1, 3)
 
 
+class IndexOff(Layer):
+    def forward(self, x):
+        return x[:, [7]]
+
+
+class NoReturn(Layer):
+    def forward(self, x):
+        x + 1
+
+
+class ShapelessReturn(Layer):
+    def output_shape(self, shape):
+        shape[0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "error"),
+    [
+        (IndexOff(), "IndexOff 'mine': IndexError: index 7 is out of bounds"),
+        (NoReturn(), "NoReturn 'mine': AttributeError: "),
+        (ShapelessReturn(), "ShapelessReturn 'mine': TypeError: "),
+        (Layer(), "Layer 'mine': NotImplementedError: Layer has no forward: write forward(self, x)"),
+    ],
+)
+def test_a_students_layer_may_fail_in_any_way(layer, error):
+    table = summary(Sequential({"fc": Linear(3, 2), "mine": layer}), (3,))
+    assert [row.name for row in table.rows] == ["fc"]
+    assert table.error.startswith(error)
+    assert f"DOES NOT FIT: {error}" in str(table)
+
+
 def test_nested_nets_are_listed_layer_by_layer():
     net = Sequential({"features": Sequential({"conv1": Conv2d(1, 2, 3)}), "top": Sequential(Flatten(), Linear(8, 2))})
     assert [row.name for row in summary(net, (1, 4, 4)).rows] == ["features.conv1", "top.0", "top.1"]
 
 
-@pytest.mark.parametrize("shape", [(), (3, 0, 5), (1, 2, 3, 4, 5), (3, 2.5, 1)])
+@pytest.mark.parametrize("shape", [(), (3, 0, 5), (1, 2, 3, 4, 5), (3, 2.5, 1), 8, np.int64(8), None, "8"])
 def test_impossible_input_shapes(shape):
-    with pytest.raises(ValueError, match="expected an input_shape"):
+    with pytest.raises(ValueError, match=rf"such as \(3, 227, 227\) or \(8,\); got {re.escape(repr(shape))}$"):
         summary(ReLU(), shape)
+
+
+@pytest.mark.parametrize("shape", [(np.int64(2), np.int32(8)), [2, 8], np.array([2, 8])])
+def test_sizes_may_be_numpys(shape):
+    table = summary(Linear(8, 3), shape)
+    assert table.rows[0].output_shape == (2, 3)
+    assert table.input_shape == (2, 8)
+    assert all(type(size) is int for size in table.input_shape)

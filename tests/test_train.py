@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinynet import random
-from tinynet.checkpoint import load_metadata, load_weights
+from tinynet.checkpoint import JsonLines, load_metadata, load_weights
 from tinynet.errors import NonFiniteError
 from tinynet.evaluate import evaluate
 from tinynet.layers import Dropout, Layer, Linear, ReLU, Sequential
@@ -307,6 +307,46 @@ def test_bad_numbers_in_validation_stop_the_run_too():
     assert "in epoch 1, after step 3" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(RuntimeError("the camera is gone"), "the camera is gone"), (MemoryError(), "MemoryError")],
+)
+def test_any_failure_is_the_last_line_of_the_log(tmp_path, error, reason):
+    def fail(step):
+        if step == 4:
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        trainer(loader=Loader(on_batch=fail), out=tmp_path).fit()
+    assert caught.value is error
+    assert read_log(tmp_path)[-1] == {"event": "stopped", "reason": reason, "epoch": 2, "step": 4}
+
+
+def test_a_callbacks_failure_after_the_last_epoch_is_in_the_log(tmp_path):
+    def callback(run, record):
+        raise ZeroDivisionError("no mean of nothing")
+
+    with pytest.raises(ZeroDivisionError, match="no mean of nothing"):
+        trainer(epochs=1, out=tmp_path, callbacks=[callback]).fit()
+    last = read_log(tmp_path)[-1]
+    assert last == {"event": "stopped", "reason": "no mean of nothing", "epoch": 1, "step": 3}
+
+
+def test_a_log_that_takes_no_more_hides_no_failure(monkeypatch, tmp_path):
+    def full(log, record):
+        if record["event"] != "start":
+            raise OSError(28, f"no room for {record['event']}")
+        append(log, record)
+
+    append = JsonLines.append
+    monkeypatch.setattr(JsonLines, "append", full)
+    run = trainer(out=tmp_path)
+    with pytest.raises(OSError, match="no room for step"):
+        run.fit()
+    assert run.records[-1]["event"] == "stopped"
+    assert [record["event"] for record in read_log(tmp_path)] == ["start"]
+
+
 # Ctrl-C
 
 
@@ -408,7 +448,8 @@ def test_an_earlier_run_is_not_overwritten(tmp_path):
     trainer(out=tmp_path).fit()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(FileExistsError, match=r"log\.jsonl is there already and is not overwritten"):
-        trainer(out=tmp_path, lr=0.01).fit()
+        (second := trainer(out=tmp_path, lr=0.01)).fit()
+    assert second.model.input_grad
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -439,6 +480,35 @@ def test_no_stderr_at_all(monkeypatch):
 def test_epochs_must_be_a_count(epochs):
     with pytest.raises(ValueError, match="expected epochs as a whole number of at least 1, got"):
         trainer(epochs=epochs)
+
+
+def test_what_is_no_loader_is_refused_before_the_folder_is_made(tmp_path):
+    batches = list(Loader().epoch(0))
+    text = r"Trainer: expected train_loader to have epoch\(number\) and len\(\), got list; use a tinynet\.data\.Loader"
+    with pytest.raises(TypeError, match=text):
+        trainer(loader=batches, out=tmp_path / "run")
+
+    class Endless:
+        def epoch(self, number):
+            return iter(batches)
+
+    with pytest.raises(TypeError, match=r"expected train_loader to have .* and len\(\), got Endless"):
+        trainer(loader=Endless())
+    model = net()
+    optimizer = SGD(model.parameters(), 0.1)
+    with pytest.raises(TypeError, match=r"expected val_loader to have epoch\(number\), got list; use"):
+        Trainer(model, optimizer, Loader(), batches, epochs=1)
+    assert Trainer(model, optimizer, Loader(), Endless(), epochs=1, quiet=True).fit()["event"] == "final"
+    assert os.listdir(tmp_path) == []
+
+
+def test_labels_may_be_lists():
+    class Lists(Loader):
+        def epoch(self, number):
+            return ((x, labels.tolist()) for x, labels in super().epoch(number))
+
+    finals = [trainer(loader=loader).fit() for loader in (Loader(), Lists())]
+    assert without_times(finals)[0] == without_times(finals)[1]
 
 
 def test_a_loader_without_pictures():

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,8 @@ from tinynet.layers.base import Layer
 
 METADATA_KEY = "tinynet"  # one entry only: safetensors writes several in a random order, and equal runs would differ
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # the last: a user's quota
+# seconds, 1.3 in all: Windows lets nobody replace a file while a viewer or a virus scanner holds it open
+PAUSES = tuple(0.01 * 2**i for i in range(7)) if os.name == "nt" else ()
 
 
 def save_weights(path: str | os.PathLike, model: Layer, metadata: Mapping[str, Any] | None = None) -> None:
@@ -69,7 +72,7 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        _replace(aside, path)
     except BaseException as error:  # Ctrl-C too leaves nothing half-written
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -118,9 +121,9 @@ class JsonLines:
 
 def cannot_write(path: str | os.PathLike, error: OSError) -> OSError:
     """An error of the same kind and errno whose text names the file, the reason and what to try."""
-    remedy = (
-        "free some space on it" if error.errno in DISK_FULL else "check that its folder exists and may be written to"
-    )
+    remedy = "check that its folder exists and may be written to, and that no program holds the file open"
+    if error.errno in DISK_FULL:
+        remedy = "free some space on it"
     return OSError(error.errno, f"cannot write {path}: {error.strerror or error}; {remedy}, or choose another folder")
 
 
@@ -138,6 +141,15 @@ def _what_is_wrong(raw: bytes) -> str:
     if len(raw) >= 9 and raw[8:9] != b"{":
         return f"expected a safetensors file, got one that begins with {raw[:16]!r}"
     return f"expected a whole safetensors file, got {len(raw):,} bytes that are cut short or damaged; take another copy"
+
+
+def _replace(aside: Path, path: Path) -> None:
+    for pause in PAUSES:
+        try:
+            return os.replace(aside, path)
+        except PermissionError:
+            time.sleep(pause)
+    return os.replace(aside, path)
 
 
 def _sync_folder(folder: Path) -> None:

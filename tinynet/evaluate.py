@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinynet.errors import NonFiniteError
 from tinynet.layers.base import Layer
@@ -48,12 +49,13 @@ def evaluate(model: Layer, loader: Any) -> Evaluation:
     return Evaluation(wrong1 / seen, wrong5 / seen, loss_sum / seen)
 
 
-def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def label_ranks(logits: np.ndarray, labels: ArrayLike) -> np.ndarray:
     """(N,) int: how many classes stand before the label's. 0 is a hit, below 5 a top-5 hit.
 
     logits: (N, K), labels: (N,). Among equal logits the lower class number comes first, as in np.argmax, so that a tie
     is decided in the same way on every machine.
     """
+    labels = np.asarray(labels)  # a loader of one's own may give a list
     own = logits[np.arange(len(labels)), labels][:, None]
     before = (logits > own) | ((logits == own) & (np.arange(logits.shape[1]) < labels[:, None]))
     return before.sum(axis=1)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from tinynet.layers.base import Layer
 from tinynet.layers.flatten import Flatten
 from tinynet.layers.linear import Linear
@@ -84,26 +86,29 @@ class Summary:
     __repr__ = __str__
 
 
-def summary(model: Layer, input_shape: tuple[int, ...]) -> Summary:
+def summary(model: Layer, input_shape: Sequence[int]) -> Summary:
     """The table of `model` for an input of (C, H, W) or (F,), or with the batch in front, (N, C, H, W) or (N, F).
 
-    Nothing is computed: each layer tells its shape. print(summary(...)) shows it; the numbers are in `.rows`. If a
-    layer does not fit, the table ends before it and `.error` says why. Raises ValueError for an impossible
-    input_shape.
+    Each layer tells its shape without computing; one that has no output_shape of its own is tried on zeros.
+    print(summary(...)) shows the table; the numbers are in `.rows`. If a layer does not fit, or fails in any other
+    way, the table ends before it and `.error` says why. Raises ValueError for an impossible input_shape.
     """
-    if len(input_shape) not in (1, 2, 3, 4) or any(not isinstance(size, int) or size < 1 for size in input_shape):
+    sizes = tuple(input_shape) if np.ndim(input_shape) == 1 else ()
+    if len(sizes) not in (1, 2, 3, 4) or any(not isinstance(size, (int, np.integer)) or size < 1 for size in sizes):
         raise ValueError(
-            f"summary: expected an input_shape of 1 to 4 sizes of at least 1, such as (3, 227, 227); got {input_shape}"
+            "summary: expected an input_shape of 1 to 4 sizes of at least 1, such as (3, 227, 227) or (8,); "
+            f"got {input_shape!r}"
         )
-    shape = tuple(input_shape) if len(input_shape) % 2 == 0 else (1, *input_shape)
+    shape = tuple(map(int, sizes if len(sizes) % 2 == 0 else (1, *sizes)))
     result = Summary(shape)
     seen: Pair | None = (1, 1)  # receptive field
     jump = (1, 1)  # input pixels between two neighbouring outputs
     for name, layer in _leaves(model):
         try:
-            output_shape, macs = layer.output_shape(shape), layer.macs(shape)
-        except ValueError as error:
-            result.error = str(error)
+            output_shape, macs = tuple(layer.output_shape(shape)), layer.macs(shape)
+        except Exception as error:  # a student's layer may fail in any way
+            text = str(error)
+            result.error = text if text.startswith(str(layer)) else f"{layer}: {type(error).__name__}: {text}"
             break
         unused = (0, 0)
         if layer.window is not None and seen is not None:

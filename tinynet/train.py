@@ -73,12 +73,13 @@ class Trainer:
     epoch    epoch, step, lr, train_loss, train_error, val_loss, val_top1_error, val_top5_error,
              images_per_second (of training alone), seconds (since fit began)
     final    val_top1_error, val_top5_error, epochs, seconds: the last line of a finished run
-    stopped  reason, epoch, step: the last line of a run that failed or was interrupted
+    stopped  reason, epoch, step: the last line of a run that failed, whatever the error, or was interrupted
 
     On the screen: a progress bar if it is a terminal, a line an epoch, the result as the last line; with quiet=True
     that line alone.
 
-    Raises ValueError unless `epochs` is a whole number of at least 1.
+    Raises ValueError unless `epochs` is a whole number of at least 1, TypeError for a loader without `epoch(number)`,
+    which gives batches (x, labels), or a train_loader without len(), the number of batches.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class Trainer:
     ):
         if not isinstance(epochs, int) or epochs < 1:
             raise ValueError(f"Trainer: expected epochs as a whole number of at least 1, got {epochs!r}")
+        _check_loader("train_loader", train_loader, epoch="epoch(number)", __len__="len()")
+        _check_loader("val_loader", val_loader, epoch="epoch(number)")
         self.model, self.optimizer, self.schedule, self.loss = model, optimizer, schedule, SoftmaxCE()
         self.train_loader, self.val_loader, self.epochs = train_loader, val_loader, epochs
         self.out = None if out is None else Path(out)
@@ -113,28 +116,31 @@ class Trainer:
         cannot be written or holds a run already.
         """
         self._started = time.perf_counter()
-        input_grad, self.model.input_grad = self.model.input_grad, False  # nobody reads the gradient of a picture
-        self.model.train()
         log = contextlib.nullcontext() if self.out is None else JsonLines(self.out / LOG)
         with log as self._log, _stop_on_ctrl_c() as self._until_ctrl_c:
+            input_grad, self.model.input_grad = self.model.input_grad, False  # nobody reads the gradient of a picture
+            self.model.train()
             try:
                 parameters = sum(parameter.size for parameter in self.model.parameters())
                 self._record("start", **{"epochs": self.epochs, "parameters": parameters, **self.config})
                 while self.epoch < self.epochs:
                     self._one_epoch()
-                return self._finish()
+                final = self._finish()
             except NonFiniteError as error:
                 clear = self._explain(error)
-                self._record("stopped", reason=str(clear), epoch=self.epoch + 1, step=self.step)
+                self._record_stop(str(clear))
                 raise clear from error
             except KeyboardInterrupt:
-                self._record("stopped", reason="interrupted", epoch=self.epoch + 1, step=self.step)
+                epoch = self._record_stop("interrupted")
                 kept = self._save_weights()
-                raise KeyboardInterrupt(
-                    f"interrupted in epoch {self.epoch + 1}, after step {self.step}{kept}"
-                ) from None
+                raise KeyboardInterrupt(f"interrupted in epoch {epoch}, after step {self.step}{kept}") from None
+            except Exception as error:
+                self._record_stop(str(error) or type(error).__name__)
+                raise
             finally:
                 self.model.input_grad = input_grad
+        print(FINAL_LINE.format(**final), flush=True)
+        return final
 
     def _one_epoch(self) -> None:
         tally, rate, began, lr = Tally(), 0.0, time.perf_counter(), self.optimizer.lr
@@ -199,6 +205,13 @@ class Trainer:
             self._log.append(record)
         return record
 
+    def _record_stop(self, reason: str) -> int:
+        """The number, from 1, of the epoch that was under way."""
+        epoch = min(self.epoch + 1, self.epochs)
+        with contextlib.suppress(OSError):  # on a full disk the log takes no more; the error itself says more than this
+            self._record("stopped", reason=reason, epoch=epoch, step=self.step)
+        return epoch
+
     def _save_weights(self) -> str:
         if self.out is None:
             return ""
@@ -208,9 +221,7 @@ class Trainer:
     def _finish(self) -> Record:
         last = next(record for record in reversed(self.records) if record["event"] == "epoch")
         errors = {key: last[key] for key in ("val_top1_error", "val_top5_error")}
-        record = self._record("final", **errors, epochs=self.epoch, seconds=time.perf_counter() - self._started)
-        print(FINAL_LINE.format(**record), flush=True)
-        return record
+        return self._record("final", **errors, epochs=self.epoch, seconds=time.perf_counter() - self._started)
 
     def _progress_bar(self) -> tqdm:
         on_screen = sys.stderr is not None and sys.stderr.isatty() and not self.quiet
@@ -224,6 +235,14 @@ class Trainer:
             ncols=columns - 1,
             nrows=rows,
             bar_format="{desc}: {percentage:3.0f}%, {remaining} left{postfix} |{bar:20}|",  # what comes last is cut off
+        )
+
+
+def _check_loader(what: str, loader: Any, **needed: str) -> None:
+    if not all(callable(getattr(loader, method, None)) for method in needed):
+        raise TypeError(
+            f"Trainer: expected {what} to have {' and '.join(needed.values())}, got {type(loader).__name__}; "
+            "use a tinynet.data.Loader or a class with these methods"
         )
 
 

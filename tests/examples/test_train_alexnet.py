@@ -189,6 +189,10 @@ def test_files_of_real_pictures(program, capfd, tmp_path, name):
         (["--seed", "-1"], "argument --seed: expected a whole number in [0, 2**64), got '-1'"),
         (["--data", "cifar-10"], "argument --data: invalid choice: 'cifar-10'"),
         (["--data", "mnist"], "argument --data-dir: expected the folder of mnist's files, got none"),
+        (
+            ["--data-dir", "files"],
+            "argument --data-dir: expected none for shapes, which the program draws, got 'files'",
+        ),
         (["--devices", "cuda:0"], "argument --devices: expected cpu, got 'cuda:0'"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
         (["more"], "unrecognized arguments: more"),
@@ -262,7 +266,42 @@ def test_a_full_disk_ends_with_one_line(program, capfd, tmp_path):
     assert code == 1
     assert re.search(r"error: cannot write .*weights.safetensors: .*; free some space", one_line_error(capfd))
     assert sorted(os.listdir(tmp_path / "run")) == ["config.json", "log.jsonl"]
-    assert [record["event"] for record in read_log(tmp_path / "run")] == ["start", "step", "epoch"]
+    assert [record["event"] for record in read_log(tmp_path / "run")] == ["start", "step", "epoch", "stopped"]
+
+
+def test_a_picture_that_cannot_be_written_is_a_warning(program, capfd, monkeypatch, tmp_path):
+    replace = os.replace
+
+    def held_open(aside, path):  # as a viewer on Windows does
+        if path.name == "learning_curves.png":
+            raise PermissionError(13, "Access is denied")
+        replace(aside, path)
+
+    monkeypatch.setattr(os, "replace", held_open)
+    assert program(*TINY, "--quiet", "--out", "run") == 0
+    output = capfd.readouterr()
+    assert output.out.startswith("finished after epoch 2, ")
+    lines = output.err.splitlines()
+    assert len(lines) == 2  # one an epoch
+    for line in lines:
+        assert line.startswith("train_alexnet.py: warning: cannot write run")
+        assert "learning_curves.png: Access is denied; " in line
+    assert sorted(os.listdir("run")) == [name for name in FILES if name != "learning_curves.png"]
+    assert read_log(tmp_path / "run")[-1]["event"] == "final"
+
+
+def test_weights_that_cannot_be_written_end_the_run(program, capfd, monkeypatch, tmp_path):
+    replace = os.replace
+
+    def held_open(aside, path):
+        if path.name == "weights.safetensors":
+            raise PermissionError(13, "Access is denied")
+        replace(aside, path)
+
+    monkeypatch.setattr(os, "replace", held_open)
+    assert program(*TINY, "--quiet", "--out", "run") == 1
+    assert "weights.safetensors: Access is denied; " in one_line_error(capfd)
+    assert "weights.safetensors: Access is denied; " in read_log(tmp_path / "run")[-1]["reason"]
 
 
 def test_ctrl_c_before_training_keeps_nothing(program, capfd, monkeypatch, tmp_path):
