@@ -309,7 +309,7 @@ MUTANTS = [
         ["dx", "constant factor"],
     ),
     (SoftmaxCE, "dy forgotten", lambda self, dy=1.0: softmax_part(self), ["dx", "constant factor"]),
-    (Sequential, "layers in forward order", in_forward_order, ["fc.weight.grad"]),
+    (Sequential, "layers in forward order", in_forward_order, ["dx"]),
     (Sequential, "last layer skipped", last_layer_skipped, ["dx"]),
     (Sequential, "gradient overwritten", overwriting, ["fc.weight.grad", "overwritten"]),
 ]

@@ -5,44 +5,65 @@
 For L = sum(y * dy) with a random dy, (L(x + eps) - L(x - eps)) / (2 * eps) must equal the dx that backward(dy) gives,
 and the same for every parameter. dy is random because many errors vanish under dy = 1: a gradient that forgets dy, or
 mixes up the outputs, is right there.
+
+eps grows with the entry, 1e-5 * max(1, |entry|). Rounding of y leaves noise in the quotient; it is estimated for every
+entry, and a gradient that is smaller than its noise is neither right nor wrong: the report lists it.
 """
 
 import copy
 import inspect
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinynet import random
 from tinynet.errors import GradcheckError
-from tinynet.gradcheck_causes import likely_cause
+from tinynet.gradcheck_causes import complaint, nothing_checked
 from tinynet.layers.base import Layer
 
 Index = tuple[int, ...]
-STEPS = (1e-5, 1e-6, 1e-7)  # of the differences; the smaller ones step around a nearby kink
+STEPS = (1e-5, 1e-6, 1e-7)  # of the differences, times max(1, |entry|); the smaller ones step around a nearby kink
+ROUNDING = 16  # a forward is trusted to this many units in the last place of y
 BEND = 1e-3  # slopes to the left and right that differ by more than this share are a kink, if smaller steps agree
 FLOOR = 1e-3  # an error counts relative to the entry, or to this share of the array's largest entry
 
 
 @dataclass
 class GradcheckReport:
-    """What was checked: entries and worst relative error of each array, and the entries skipped for lying at a kink."""
+    """What was checked: entries and worst relative error of each array; what could not be checked.
+
+    `kinks` are entries where the slope does not exist, `too_small` those whose gradient drowns in rounding noise.
+    """
 
     layer: str
     checked: dict[str, int] = field(default_factory=dict)
     worst: dict[str, float] = field(default_factory=dict)
     kinks: list[tuple[str, Index]] = field(default_factory=list)
+    too_small: list[tuple[str, Index]] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"gradcheck: {self.layer}: gradients agree"]
         lines += [
             f"  {name}: {n} entries, worst relative error {self.worst[name]:.1e}" for name, n in self.checked.items()
         ]
-        if self.kinks:
-            name, index = self.kinks[0]
-            lines.append(f"  {len(self.kinks)} entries lie at a kink and were skipped, the first {name}{list(index)}")
+        for entries, what in (
+            (self.kinks, "lie at a kink and were skipped"),
+            (self.too_small, "have a gradient below the rounding noise and could not be checked"),
+        ):
+            if entries:
+                name, index = entries[0]
+                lines.append(f"  {len(entries)} entries {what}, the first {name}{list(index)}")
         return "\n".join(lines)
+
+
+class Slope(NamedTuple):
+    """A quotient of differences, how far rounding may have moved it, its eps, and whether any output moved."""
+
+    value: float
+    noise: float
+    eps: float
+    moved: bool
 
 
 class Probe:
@@ -83,31 +104,58 @@ class Probe:
             dx *= dy
         return {"x": dx} | {key: parameter.grad for key, parameter in self.layer.named_parameters()}
 
-    def moved(self, name: str, index: Index, eps: float) -> np.ndarray:
-        """y with eps added to one entry of one array."""
+    def eps(self, name: str, index: Index, step: float = STEPS[0]) -> float:
+        return step * max(1.0, abs(float(self.arrays[name][index])))
+
+    def moved(self, name: str, index: Index, eps: float) -> tuple[np.ndarray, float]:
+        """y with eps added to one entry of one array, and the entry as it then was: rounded."""
         array = self.arrays[name]
         before = array[index]
         array[index] = before + eps
         try:
-            return self.forward()
+            return self.forward(), float(array[index])
         finally:
             array[index] = before
 
-    def slope(self, name: str, index: Index) -> float | None:
+    def slope(self, name: str, index: Index) -> Slope | None:
         """dL by d(entry) from central differences; None at a kink."""
-        bends = []
-        slopes = []
-        for eps in STEPS:
-            up, down = self.moved(name, index, eps), self.moved(name, index, -eps)
-            right, left = (up - self.y) / eps, (self.y - down) / eps
-            slopes.append(float(np.sum((up - down) * self.dy) / (2 * eps)))
+        here = float(self.arrays[name][index])
+        bends: list[float] = []
+        slopes: list[Slope] = []
+        for step in STEPS:
+            eps = self.eps(name, index, step)
+            (up, above), (down, below) = self.moved(name, index, eps), self.moved(name, index, -eps)
+            right, left = (up - self.y) / (above - here), (self.y - down) / (here - below)
+            value = float(np.sum((up - down) * self.dy)) / (above - below)
+            slopes.append(Slope(value, self._rounding(up, down) / (above - below), eps, bool((up != down).any())))
             steep = float(np.sum(np.abs(right) + np.abs(left)))
-            bends.append(float(np.sum(np.abs(right - left))))
+            unsure = ROUNDING * np.spacing(np.maximum(np.abs(up), np.abs(down))) / eps
+            bends.append(float(np.sum(np.maximum(np.abs(right - left) - unsure, 0))))
             if bends[-1] <= BEND * steep:
                 return slopes[-1]
-            if len(bends) > 1 and bends[-1] < 0.3 * bends[-2]:  # shrinks with the step: curved, not bent
+            # shrinks with the step and leaves the slope alone: curved, not bent
+            if len(bends) > 1 and bends[-1] < 0.3 * bends[-2] and _alike(*slopes[-2:]):
                 return slopes[-2]
         return None
+
+    def _rounding(self, up: np.ndarray, down: np.ndarray) -> float:
+        """How far rounding of the outputs may move L(up) - L(down): errors of random sign, since dy is random."""
+        size = np.maximum(np.abs(up), np.abs(down))
+        still = up == down
+        # An output that stands still has no rounding error. But if all do, the entry is either without effect or lost
+        # on the way: 1 + 1e-18 is 1, in tanh(18) or within a log(1 + ...) = 0, whose result shows nothing of the 1.
+        size = np.maximum(size, 1) if still.all() else np.where(still, 0, size)
+        return ROUNDING * float(np.linalg.norm(np.where(size > 0, np.spacing(size), 0) * self.dy))
+
+    def measured_noise(self, name: str, index: Index, eps: float) -> float:
+        """Noise of a slope that inner terms larger than y cause, as in log(1 + 1e-9).
+
+        Third differences of L at nine points between -eps and eps: a smooth L has none to speak of, rounding does.
+        """
+        values = [
+            float(np.sum((self.moved(name, index, at)[0] - self.y) * self.dy)) for at in np.linspace(-eps, eps, 9)
+        ]
+        return 4 * float(np.max(np.abs(np.diff(values, 3)))) / (2 * eps)
 
 
 def gradcheck(
@@ -116,12 +164,13 @@ def gradcheck(
     """Compare backward() of `layer` at `x` with central differences of its forward(x, *args), which it never changes.
 
     Works on a float64 copy of the layer. Checks x and every parameter, at most `max_checks` entries of each (drawn by
-    `seed`). Entries where a slope does not exist, ReLU at 0 or a tie in MaxPool, are skipped and listed in the report.
+    `seed`). Skipped and listed in the report are entries where a slope does not exist, ReLU at 0 or a tie in MaxPool,
+    and entries where backward and differences both give less than the rounding noise, as for tanh(18).
     `args` go to forward, such as the labels of SoftmaxCE. A layer can be a whole Sequential.
 
-    Raises GradcheckError, with a report of what is wrong where and the likely cause, if the relative error of an entry
-    is above rtol, a shape is wrong, x or dy was changed, .grad was not added to, or no entry of an array could be
-    checked.
+    Raises GradcheckError, with a report of what is wrong where and the likely cause, if an entry is off by more than
+    rtol (relative) and its rounding noise together, a shape is wrong, x or dy was changed, .grad was not added to, or
+    no entry of an array could be checked.
     """
     probe = Probe(layer, x, args, seed)
     analytic = _analytic(probe)
@@ -129,24 +178,43 @@ def gradcheck(
     for name, gradient in analytic.items():
         order = random.permutation(gradient.size, seed, f"gradcheck {name}")[:max_checks]
         indices: list[Index] = [tuple(int(i) for i in np.unravel_index(flat, gradient.shape)) for flat in order]
-        numeric = {index: slope for index in indices if (slope := probe.slope(name, index)) is not None}
-        report.kinks += [(name, index) for index in indices if index not in numeric]
+        slopes = {index: slope for index in indices if (slope := probe.slope(name, index)) is not None}
+        scale = max((abs(slope.value) for slope in slopes.values()), default=0.0)
+        for index, slope in slopes.items():
+            if slope.moved and not _error(gradient[index], slope, scale, rtol) <= rtol:
+                noise = max(slope.noise, probe.measured_noise(name, index, slope.eps))
+                slopes[index] = slope._replace(noise=noise)
+        numeric = {index: slope for index, slope in slopes.items() if not _too_small(gradient[index], slope)}
+        report.kinks += [(name, index) for index in indices if index not in slopes]
+        report.too_small += [(name, index) for index in slopes if index not in numeric]
         if not numeric:
-            raise GradcheckError(
-                f"gradcheck: {probe.name}: all {len(indices)} entries of {name} lie at a kink (ReLU at 0, a tie in "
-                "MaxPool), so nothing could be checked; take an x whose values are apart from each other and from 0"
-            )
-        scale = max(abs(slope) for slope in numeric.values())
-        errors = {index: _relative_error(gradient[index], slope, FLOOR * scale) for index, slope in numeric.items()}
+            raise GradcheckError(nothing_checked(probe, name, len(indices), len(slopes)))
+        errors = {index: _error(gradient[index], slope, scale, rtol) for index, slope in numeric.items()}
         report.checked[name], report.worst[name] = len(numeric), max(errors.values())
         if not report.worst[name] <= rtol:
-            raise GradcheckError(_complaint(probe, name, gradient, numeric, errors, rtol))
+            raise GradcheckError(complaint(probe, name, gradient, numeric, errors, rtol))
     return report
 
 
-def _relative_error(analytic: float, numeric: float, floor: float) -> float:
-    error = abs(analytic - numeric) / max(abs(analytic), abs(numeric), floor, 1e-12)
+def _alike(a: Slope, b: Slope) -> bool:
+    return abs(a.value - b.value) <= BEND * abs(a.value) + a.noise + b.noise
+
+
+def _error(analytic: float, slope: Slope, scale: float, rtol: float) -> float:
+    """Relative to the entry, or to FLOOR of the array's largest; above rtol, only what rounding does not explain."""
+    if analytic == slope.value:
+        return 0.0
+    difference, size = abs(analytic - slope.value), max(abs(analytic), abs(slope.value), FLOOR * scale)
+    if difference > rtol * size:
+        difference = max(difference - slope.noise, 0.0)
+    error = difference / size
     return error if error == error else float("inf")
+
+
+def _too_small(analytic: float, slope: Slope) -> bool:
+    """Whether both values are below the noise; 0 where nothing moves, as behind a dead ReLU, is simply right."""
+    without_effect = analytic == 0 and not slope.moved
+    return not without_effect and abs(analytic) < slope.noise and abs(slope.value) < slope.noise
 
 
 def _analytic(probe: Probe) -> dict[str, np.ndarray]:
@@ -177,19 +245,3 @@ def _analytic(probe: Probe) -> dict[str, np.ndarray]:
                 "backward must give twice the gradient (write .grad += ..., not .grad = ...)"
             )
     return {key: gradient for key, gradient in first.items() if gradient is not None}
-
-
-def _complaint(probe, name, gradient, numeric, errors, rtol):
-    wrong = sorted((index for index in errors if not errors[index] <= rtol), key=lambda index: -errors[index])
-    what = "dx" if name == "x" else f"{name}.grad"
-    lines = [
-        f"gradcheck: {probe.name}: {what} is wrong at {len(wrong)} of {len(errors)} entries checked",
-        f"  {'index':>20}  {'analytic':>13}  {'numeric':>13}  relative error",
-    ]
-    lines += [
-        f"  {what + str(list(index)):>20}  {gradient[index]:13.6g}  {numeric[index]:13.6g}  {errors[index]:.2g}"
-        for index in wrong[:5]
-    ]
-    cause = likely_cause(probe, name, gradient, numeric, wrong[0])
-    lines.append(f"  likely cause: {cause}" if cause else "  no simple cause fits: check the formula term by term")
-    return "\n".join(lines)

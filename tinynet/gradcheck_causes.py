@@ -1,32 +1,68 @@
-"""What is probably wrong with a gradient that is not the derivative: the usual mistakes, tried one by one."""
+"""What gradcheck says of a gradient that is not the derivative: where, and which of the usual mistakes it may be."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from tinynet.gradcheck import Index, Probe
+    from tinynet.gradcheck import Index, Probe, Slope
 
 CLOSE = 1e-4  # relative: two arrays that differ by less are the same for a diagnosis
 MAX_NUMERIC = 2000  # entries of an array that a diagnosis differentiates, for mistakes that mix entries
 
 
+def complaint(
+    probe: Probe,
+    name: str,
+    gradient: np.ndarray,
+    numeric: dict[Index, Slope],
+    errors: dict[Index, float],
+    rtol: float,
+) -> str:
+    """What is wrong where, the five worst entries, and why."""
+    wrong = sorted((index for index in errors if not errors[index] <= rtol), key=lambda index: -errors[index])
+    what = "dx" if name == "x" else f"{name}.grad"
+    lines = [
+        f"gradcheck: {probe.name}: {what} is wrong at {len(wrong)} of {len(errors)} entries checked",
+        f"  {'index':>20}  {'analytic':>13}  {'numeric':>13}  relative error",
+    ]
+    lines += [
+        f"  {what + str(list(index)):>20}  {gradient[index]:13.6g}  {numeric[index].value:13.6g}  {errors[index]:.2g}"
+        for index in wrong[:5]
+    ]
+    cause = likely_cause(probe, name, gradient, numeric, wrong[0])
+    lines.append(f"  likely cause: {cause}" if cause else "  no simple cause fits: check the formula term by term")
+    return "\n".join(lines)
+
+
+def nothing_checked(probe: Probe, name: str, n: int, n_slopes: int) -> str:
+    """Why none of the n entries of an array could be checked, `n_slopes` of which have a slope, and what to do."""
+    if n_slopes == 0:
+        why = f"all {n} entries of {name} lie at a kink (ReLU at 0, a tie in MaxPool)"
+        remedy = "take an x whose values are apart from each other and from 0"
+    else:
+        at_kinks = f", and the other {n - n_slopes} lie at a kink" if n > n_slopes else ""
+        why = f"the gradient of {n_slopes} of {n} entries of {name} is below the rounding noise{at_kinks}"
+        remedy = "take an x where the outputs move with the entries: nearer to 0 if the layer is saturated there"
+    return f"gradcheck: {probe.name}: {why}, so nothing could be checked; {remedy}"
+
+
 def likely_cause(
-    probe: Probe, name: str, analytic: np.ndarray, numeric: dict[Index, float], worst: Index
+    probe: Probe, name: str, analytic: np.ndarray, numeric: dict[Index, Slope], worst: Index
 ) -> str | None:
     """One sentence, or None if no usual mistake explains the difference."""
     at = tuple(np.array(list(numeric)).T)
-    sampled = analytic[at], np.array(list(numeric.values()))
-    cause = _not_finite(analytic) or _all_zero(*sampled) or _constant_ratio(probe, *sampled)
+    sampled = analytic[at], np.array([slope.value for slope in numeric.values()])
+    noise = np.array([slope.noise for slope in numeric.values()])
+    cause = _not_finite(analytic) or _all_zero(*sampled) or _constant_ratio(probe, *sampled, noise)
     if cause:
         return cause
     if analytic.size <= MAX_NUMERIC:
-        full = np.array([probe.slope(name, index) or 0.0 for index in np.ndindex(analytic.shape)]).reshape(
-            analytic.shape
-        )
+        full = _slopes(probe, name, np.ndindex(analytic.shape)).reshape(analytic.shape)
         cause = _other_order(analytic, full)
     return (
         cause
@@ -34,6 +70,11 @@ def likely_cause(
         or _kernel_not_flipped(probe, name, *sampled, at)
         or _lost_term(probe, name, worst)
     )
+
+
+def _slopes(probe: Probe, name: str, indices: Iterable[Index]) -> np.ndarray:
+    """The numeric gradient at `indices`, 0 at a kink."""
+    return np.array([slope.value if (slope := probe.slope(name, index)) else 0.0 for index in indices])
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -52,11 +93,14 @@ def _all_zero(analytic: np.ndarray, numeric: np.ndarray) -> str | None:
     return "the gradient is zero everywhere: backward never writes it" if not analytic.any() and numeric.any() else None
 
 
-def _constant_ratio(probe: Probe, analytic: np.ndarray, numeric: np.ndarray) -> str | None:
+def _constant_ratio(probe: Probe, analytic: np.ndarray, numeric: np.ndarray, noise: np.ndarray) -> str | None:
+    """A factor other than 1, by more than a diagnosis can tell and rounding can make."""
     if not numeric.any():
         return None
     ratio = float(analytic @ numeric / (numeric @ numeric))
     if not _same(analytic, ratio * numeric) or len(numeric) < 2:
+        return None
+    if abs(ratio - 1) < CLOSE + float(np.linalg.norm(noise) / np.linalg.norm(numeric)):
         return None
     if abs(ratio + 1) < CLOSE:
         return "wrong sign: analytic = -1 x numeric everywhere"
@@ -121,7 +165,7 @@ def _kernel_not_flipped(probe: Probe, name: str, analytic: np.ndarray, numeric: 
         for kernel in kernels:
             kernel[...] = kernel[..., ::-1, ::-1].copy()
         probe.y = probe.forward()
-        flipped = np.array([probe.slope(name, tuple(int(i) for i in index)) or 0.0 for index in zip(*at, strict=True)])
+        flipped = _slopes(probe, name, (tuple(int(i) for i in index) for index in zip(*at, strict=True)))
     finally:
         for kernel in kernels:
             kernel[...] = kernel[..., ::-1, ::-1].copy()
@@ -131,8 +175,9 @@ def _kernel_not_flipped(probe: Probe, name: str, analytic: np.ndarray, numeric: 
 
 def _lost_term(probe: Probe, name: str, worst: Index) -> str | None:
     """Some output moves with the entry, but nothing of that output's dy arrives there."""
-    eps = 1e-5
-    moves = (probe.moved(name, worst, eps) - probe.moved(name, worst, -eps)) / (2 * eps)
+    eps = probe.eps(name, worst)
+    (up, above), (down, below) = probe.moved(name, worst, eps), probe.moved(name, worst, -eps)
+    moves = (up - down) / (above - below)
     reached = [tuple(int(i) for i in index) for index in np.argwhere(np.abs(moves) > 1e-6 * np.abs(moves).max())][:64]
     for output in reached:
         one = np.zeros_like(probe.dy)
