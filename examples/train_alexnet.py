@@ -32,6 +32,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "shapes": {"epochs": 3, "batch_size": 64, "lr": 0.01, "train_size": 20_000, "val_size": 2_000},
     "mnist": {"epochs": 2, "batch_size": 64, "lr": 0.01, "train_size": None, "val_size": None},
     "fashion-mnist": {"epochs": 2, "batch_size": 64, "lr": 0.01, "train_size": None, "val_size": None},
+    "cifar-10": {"epochs": 12, "batch_size": 64, "lr": 0.01, "train_size": None, "val_size": None},
 }
 DROP_AFTER = 0.6  # of the epochs: from there on the learning rate is a tenth
 

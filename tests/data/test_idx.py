@@ -117,7 +117,7 @@ def test_labels_that_do_not_belong_to_the_pictures(tmp_path):
 def test_unknown_names_and_missing_arguments():
     with pytest.raises(ValueError, match="expected split to be one of train, validation; got 'test'"):
         mnist("test", ".")
-    with pytest.raises(ValueError, match="expected one of shapes, mnist, fashion-mnist; got 'imagenet'"):
+    with pytest.raises(ValueError, match="expected one of shapes, mnist, fashion-mnist, cifar-10; got 'imagenet'"):
         load("imagenet")
     with pytest.raises(ValueError, match="expected data_dir, the folder of mnist's files, got none"):
         load("mnist")
