@@ -1,12 +1,16 @@
-"""Draw the first pictures of the built-in data set, ten of each class, into shapes.png (or the file named)."""
+"""Draw the first pictures of the built-in data set, ten of each class."""
 
-import sys
+import argparse
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from tinynet import data
 from tinynet.plots import save_figure
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("file", nargs="?", default="shapes.png", help="where to (default: shapes.png)")
+file = parser.parse_args().file
 
 pictures = data.shapes(100, image_size=64)
 order = np.argsort(pictures.labels, kind="stable").reshape(10, 10)  # a row a class
@@ -17,4 +21,4 @@ for row, axes in zip(order, figure.subplots(10, 10), strict=True):
         ax.imshow(pictures.images[index].transpose(1, 2, 0))
         ax.set(xticks=[], yticks=[])
     axes[0].set_ylabel(pictures.classes[pictures.labels[row[0]]], rotation=0, ha="right", va="center")
-save_figure(figure, sys.argv[1] if len(sys.argv) > 1 else "shapes.png")
+save_figure(figure, file)

@@ -60,9 +60,8 @@ def reason(error: Exception) -> str:
 
 
 def train(args: argparse.Namespace) -> None:
-    sizes = {"train_size": args.train_size, "validation_size": args.val_size} if args.data == "shapes" else {}
+    sizes = {"train_size": args.train_size, "validation_size": args.val_size}
     train_set, val_set = data.load(args.data, args.data_dir, seed=args.seed, **sizes)
-    train_set, val_set = train_set.subset(slice(args.train_size)), val_set.subset(slice(args.val_size))  # None: all
     mean, std = data.channel_statistics(train_set)
     train_loader = data.Loader(train_set, args.batch_size, shuffle=True, seed=args.seed, mean=mean, std=std)
     val_loader = data.Loader(val_set, args.batch_size, shuffle=False, seed=args.seed, mean=mean, std=std)

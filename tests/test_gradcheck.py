@@ -329,3 +329,21 @@ def test_a_factor_of_one_is_no_diagnosis():
 def test_a_kink_between_two_steps_is_not_taken_for_curvature(distance):
     report = gradcheck(ReLU(), np.array([[distance, -distance, 1.0]]))
     assert (report.checked, report.kinks) == ({"x": 3}, [])
+
+
+def test_what_is_no_layer_or_no_number_is_named():
+    class ToInfinity(Layer):
+        def forward(self, x):
+            return x / np.zeros_like(x)
+
+    class InPlace(Layer):
+        def forward(self, x):
+            x *= 2
+            return x
+
+    with pytest.raises(TypeError, match=r"expected a layer, got the class Scale; make one: Scale\(\)"):
+        gradcheck(Scale, X)
+    with np.errstate(all="ignore"), pytest.raises(GradcheckError, match="expected finite numbers from forward"):
+        gradcheck(ToInfinity(), X)
+    with pytest.raises(GradcheckError, match="forward changed x in place"):
+        gradcheck(InPlace(), X)

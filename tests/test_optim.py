@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import numbers, seeds
 
-from tinynet.layers import Linear, Parameter
+from tinynet.layers import Conv2d, Linear, Parameter, Sequential
 from tinynet.optim import SGD, ReduceLROnPlateau, StepLR
 
 rates = st.floats(0.001, 2)
@@ -171,3 +171,8 @@ def test_wrong_plateau_schedule(arguments):
     ((name, value),) = arguments.items()
     settings = {"factor": 0.1, "patience": 3, "threshold": 1e-3, "max_drops": 3, name: value}
     assert text.endswith(f"{', '.join(map(str, settings.values()))}")
+
+
+def test_a_model_in_place_of_its_parameters_is_refused():
+    with pytest.raises(TypeError, match=r"expected parameters, such as model\.parameters\(\), got Conv2d"):
+        SGD(Sequential(Conv2d(1, 1, 1)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tinynet import data
+from tinynet.errors import GradcheckError
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
@@ -27,18 +28,27 @@ def test_the_students_layer_passes_its_gradient_check():
     assert digits.sub("#", run(PROGRAMS[0])) == digits.sub("#", shown)
 
 
-def test_the_students_layer_without_the_square_fails_it():
-    with pytest.raises(AssertionError, match="dx is wrong at 12 of 12 entries"):
-        run(PROGRAMS[0].replace("y**2", "y"))
+def test_the_students_layer_with_the_wrong_sign_fails_as_shown():
+    shown = next(text for language, text in BLOCKS if text.startswith("tinynet.errors.GradcheckError"))
+    with pytest.raises(GradcheckError) as caught:
+        run(PROGRAMS[0].replace("return dy *", "return -dy *"))
+    first, *_, last = shown.strip().splitlines()
+    assert first.endswith(str(caught.value).splitlines()[0])
+    assert str(caught.value).splitlines()[-1] == last
+
+
+def test_the_students_layer_with_a_parameter():
+    assert "scale: 3 entries" in run(PROGRAMS[1])
 
 
 def test_the_training_loop_learns(monkeypatch):
     whole = data.load
     monkeypatch.setattr(data, "load", lambda name: whole(name, train_size=192, validation_size=10))
-    lines = run(PROGRAMS[1]).splitlines()
+    *lines, evaluation = run(PROGRAMS[2]).splitlines()
     assert any("conv1" in line for line in lines)
     losses = [float(line) for line in lines[-3:]]
     assert all(1 < loss < 4 for loss in losses)
+    assert evaluation.startswith("Evaluation(top1_error=")
 
 
 def test_every_file_it_links_to_is_there():

@@ -57,6 +57,12 @@ class GradcheckReport:
         return "\n".join(lines)
 
 
+def _check_layer(layer: Any) -> None:
+    if not isinstance(layer, Layer):
+        got = f"the class {layer.__name__}; make one: {layer.__name__}()" if isinstance(layer, type) else repr(layer)
+        raise TypeError(f"gradcheck: expected a layer, got {got}")
+
+
 class Slope(NamedTuple):
     """A quotient of differences, how far rounding may have moved it, its eps, and whether any output moved."""
 
@@ -70,6 +76,7 @@ class Probe:
     """A float64 copy of the layer on a float64 copy of its input, and the scalar L = sum(y * dy)."""
 
     def __init__(self, layer: Layer, x: np.ndarray, args: tuple[Any, ...], seed: int):
+        _check_layer(layer)
         self.layer = copy.deepcopy(layer).astype(np.float64)
         self.layer.input_grad = True
         self.name = str(layer)
@@ -77,6 +84,10 @@ class Probe:
         self.args = args
         self.arrays = {"x": self.x} | {key: parameter.data for key, parameter in self.layer.named_parameters()}
         self.y = self.forward()
+        if not np.array_equal(self.x, np.array(x, np.float64)):
+            raise GradcheckError(f"gradcheck: {self.name}: forward changed x in place; it must leave it")
+        if not np.isfinite(self.y).all():
+            raise GradcheckError(f"gradcheck: {self.name}: expected finite numbers from forward, got NaN or infinity")
         if not np.array_equal(self.y, self.forward()):
             raise GradcheckError(
                 f"gradcheck: {self.name}: forward gave two results for one x; draw random numbers by tinynet.random "

@@ -22,6 +22,9 @@ class SGD:
         self, parameters: Iterable[Parameter], lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 5e-4
     ):
         self.parameters = list(parameters)
+        strange = [type(parameter).__name__ for parameter in self.parameters if not isinstance(parameter, Parameter)]
+        if strange:
+            raise TypeError(f"SGD: expected parameters, such as model.parameters(), got {strange[0]}")
         if not self.parameters or len({id(parameter) for parameter in self.parameters}) < len(self.parameters):
             raise ValueError("SGD: expected at least one parameter, and each once only")
         for name, value, bound in (("momentum", momentum, 1.0), ("weight_decay", weight_decay, float("inf"))):

@@ -38,7 +38,8 @@ def learning_curves(records: Iterable[Mapping[str, Any]]) -> Figure:
     figure = _new_figure(10.5, 4.2)
     loss, error = figure.subplots(1, 2)
 
-    _line(loss, steps, "step", "train_loss", "training", color=BLUE, linestyle="-")
+    few = {"marker": "s"} if len(steps) < 10 else {}  # of one point a line shows nothing
+    _line(loss, steps, "step", "train_loss", "training", color=BLUE, linestyle="-", **few)
     _line(loss, epochs, "step", "val_loss", "validation", color=ORANGE, linestyle="--", marker="o")
     loss.set(xlabel="training step", ylabel="loss (cross-entropy, nats)", title="loss")
 
@@ -55,7 +56,7 @@ def learning_curves(records: Iterable[Mapping[str, Any]]) -> Figure:
         loss.axhline(math.log(num_classes), label=f"chance, ln {num_classes}", **chance)
         error.axhline(1 - 1 / num_classes, label=f"chance, top-1: 1 - 1/{num_classes}", **chance)
     for axes in (loss, error):
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         axes.grid(color="#E4E4E4", linewidth=0.7)
         axes.set_axisbelow(True)
         if axes.get_lines():

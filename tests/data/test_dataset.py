@@ -48,3 +48,7 @@ def test_subset_outside_of_the_set():
 def test_what_does_not_fit_is_refused(images, labels, classes, kind, complaint):
     with pytest.raises(kind, match=complaint):
         Dataset(images, labels, classes)
+
+
+def test_it_shows_its_size_and_not_its_pixels():
+    assert repr(Dataset(IMAGES, LABELS, ("cat", "dog"))) == "Dataset(5 pictures of 3 x 2 x 2, 2 classes)"

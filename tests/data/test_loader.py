@@ -85,3 +85,15 @@ def test_load_draws_the_sizes_asked_for():
     assert (train.images.shape, validation.images.shape) == ((30, 3, 16, 16), (20, 3, 16, 16))
     assert np.array_equal(train.images, shapes(30, 16, 2).images)
     assert np.array_equal(validation.images, shapes(20, 16, 2, "validation").images)
+
+
+def test_load_takes_the_first_pictures_of_a_set_of_files(shared_data):
+    train, validation = load("mnist", shared_data, train_size=30, validation_size=20)
+    assert (len(train), len(validation)) == (30, 20)
+    with pytest.raises(ValueError, match=r"expected train_size to be a whole number in \[1, 60000\], got 60001"):
+        load("mnist", shared_data, train_size=60_001)
+
+
+def test_a_loader_is_read_by_epochs():
+    with pytest.raises(TypeError, match=r"for x, labels in loader\.epoch\(0\)"):
+        iter(Loader(small(), 4))

@@ -186,3 +186,22 @@ def test_the_error_of_nan_carries_the_layer():
         layer(np.array([[0, 1, -np.inf]]))
     assert caught.value.layer == "Scale 'scale'"
     assert str(caught.value) == "Scale 'scale': expected finite numbers in x, got -inf at index (0, 2)"
+
+
+def test_layers_and_parameters_in_lists_are_found_and_named():
+    class Stack(Layer):
+        def __init__(self):
+            self.scales = [Parameter(np.ones(3)), Parameter(np.ones(3))]
+            self.blocks = [Linear(3, 3), Linear(3, 3)]
+
+    stack = Stack()
+    names = [name for name, _ in stack.named_parameters()]
+    assert names == ["scales.0", "scales.1", *(f"blocks.{i}.{part}" for i in (0, 1) for part in ("weight", "bias"))]
+    assert not np.array_equal(stack.blocks[0].weight.data, stack.blocks[1].weight.data)
+    assert set(stack.state_dict()) == set(names)
+
+
+@pytest.mark.parametrize("data", [[1.0, 2.0], np.arange(3), np.ones(2, np.float16)])
+def test_a_parameter_is_an_array_of_floats(data):
+    text = error_text(lambda: Parameter(data), TypeError)
+    assert text.startswith("Parameter: expected a NumPy array of float32 or float64, got ")

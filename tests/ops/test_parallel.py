@@ -1,3 +1,4 @@
+import contextvars
 import os
 import threading
 
@@ -149,3 +150,16 @@ def test_the_default_where_affinity_is_unknown(monkeypatch):
     monkeypatch.setattr(parallel, "_num_threads", None)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert get_num_threads() == 1
+
+
+def test_the_callers_context_holds_in_every_thread():
+    setting = contextvars.ContextVar("setting", default="none")
+    seen = []
+
+    def loop(start, stop):
+        seen.extend([(setting.get(), np.geterr()["over"])] * (stop - start))
+
+    setting.set("caller")
+    with np.errstate(over="raise"):
+        parallel.parallel_for(loop, 12)
+    assert seen == [("caller", "raise")] * 12

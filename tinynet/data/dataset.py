@@ -39,6 +39,10 @@ class Dataset:
                 f"got {self.labels[wrong[0]]} at index {wrong[0]}"
             )
 
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.images.shape[1:]))
+        return f"Dataset({len(self):,} pictures of {size}, {len(self.classes)} classes)"
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -56,6 +56,9 @@ class Loader:
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
+    def __iter__(self) -> Iterator:
+        raise TypeError("Loader: the order of its batches belongs to an epoch; write: for x, labels in loader.epoch(0)")
+
     def epoch(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The batches of epoch `number`, from 0."""
         order = np.arange(len(self.dataset))

@@ -33,6 +33,9 @@ class Parameter:
         shape: tuple[int, ...] = (),
         draw: Callable[[], np.ndarray] | None = None,
     ):
+        if data is not None and (not isinstance(data, np.ndarray) or data.dtype not in FLOATS):
+            got = getattr(data, "dtype", type(data).__name__)
+            raise TypeError(f"Parameter: expected a NumPy array of float32 or float64, got {got}")
         self._data, self._draw = data, draw
         self.grad = np.zeros(shape, np.float32) if data is None else np.zeros_like(data)
         self.lr_mult = lr_mult
@@ -83,8 +86,10 @@ class Layer:
     input_grad = True  # False: backward may return None, for the first layer of a net, whose dx nobody reads
 
     def __setattr__(self, key: str, value: Any) -> None:
-        if isinstance(value, Layer) and not value.name:
-            value.name = key
+        parts = {f"{key}.{i}": item for i, item in enumerate(value)} if isinstance(value, list) else {key: value}
+        for name, part in parts.items():
+            if isinstance(part, Layer) and not part.name:
+                part.name = name
         super().__setattr__(key, value)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -165,7 +170,15 @@ class Layer:
 
     def children(self) -> dict[str, Layer]:
         """The layers inside this one, by name."""
-        return {key: value for key, value in vars(self).items() if isinstance(value, Layer)}
+        return {key: value for key, value in self._parts() if isinstance(value, Layer)}
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        """(name, value) of all attributes, and of the items of those that are lists or tuples: ("blocks.0", ...)."""
+        for key, value in vars(self).items():
+            if isinstance(value, (list, tuple)) and key != "_saved":
+                yield from ((f"{key}.{i}", item) for i, item in enumerate(value))
+            else:
+                yield key, value
 
     def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """(dotted name, layer) for all layers inside, in order, and theirs."""
@@ -175,7 +188,7 @@ class Layer:
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """(dotted name, parameter), such as ("conv1.weight", ...), in order."""
-        for key, value in vars(self).items():
+        for key, value in self._parts():
             if isinstance(value, Parameter):
                 yield prefix + key, value
         for key, child in self.children().items():

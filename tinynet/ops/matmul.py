@@ -64,7 +64,10 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.nd
     if out is None:
         out = buffers.empty((*a.shape[:-1], N), np.result_type(a, b))
     product = _columns if N >= M else _rows
-    with _one_thread_blas:  # small products too: the number of BLAS threads can change the last bits
+    # BLAS computes on stale values beyond a matrix's edge too, and the flags that they raise would be warnings about
+    # nothing; NaN and infinity in a result are found by the next layer's check of its input
+    flags = np.errstate(over="ignore", invalid="ignore")
+    with flags, _one_thread_blas:  # small products too: the number of BLAS threads can change the last bits
         if out.size * K < SMALL:
             np.matmul(a, b, out=out)
         else:
