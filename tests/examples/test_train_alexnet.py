@@ -187,7 +187,7 @@ def test_files_of_real_pictures(program, capfd, tmp_path, name):
         (["--momentum", "1"], "argument --momentum: expected a number of at least 0 and below 1, got '1'"),
         (["--weight-decay", "-1"], "argument --weight-decay: expected a finite number of at least 0, got '-1'"),
         (["--seed", "-1"], "argument --seed: expected a whole number in [0, 2**64), got '-1'"),
-        (["--data", "cifar-10"], "argument --data: invalid choice: 'cifar-10'"),
+        (["--data", "imagenet"], "argument --data: invalid choice: 'imagenet'"),
         (["--data", "mnist"], "argument --data-dir: expected the folder of mnist's files, got none"),
         (
             ["--data-dir", "files"],
