@@ -1,5 +1,6 @@
-"""What holds for every layer, said once."""
+"""What several tests need: what holds for every layer, and a disk that is full."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -79,3 +80,15 @@ def run_python(script, **environment):
     )
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+@contextlib.contextmanager
+def disk_of(size):
+    """No file may grow past `size` bytes: the nearest thing to a full disk that a test can make."""
+    resource = pytest.importorskip("resource", reason="file size limits are POSIX only")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

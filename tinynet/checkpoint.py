@@ -1,29 +1,31 @@
-"""A network's weights in a safetensors file, and files that no failure leaves half-written.
+"""A network's weights in a safetensors file; and checkpoints, which hold all that a run needs to go on.
 
 A weights file holds each parameter under its own name, "conv1.weight", and nothing else, so that other programs read it
-too. What a run needs beyond that to go on, such as the optimiser's velocity, belongs in a file of its own kind.
+too. A checkpoint is a safetensors file as well: "model.conv1.weight" and so on, "velocity.0" and so on (the
+optimiser's, in its order), and in its metadata the state: epoch and batch position, schedule, seeds and settings,
+thread count. A SHA-256 over all of it shows any damage, down to one bit.
 """
 
 import contextlib
-import errno
+import hashlib
 import json
 import os
-import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from tinynet.files import atomic_write, cannot_write
 from tinynet.layers.base import Layer
 
 METADATA_KEY = "tinynet"  # one entry only: safetensors writes several in a random order, and equal runs would differ
-DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # the last: a user's quota
-# seconds, 1.3 in all: Windows lets nobody replace a file while a viewer or a virus scanner holds it open
-PAUSES = tuple(0.01 * 2**i for i in range(7)) if os.name == "nt" else ()
+FORMAT = 1  # of checkpoints
+WEIGHTS, FOLDER = "weights.safetensors", "checkpoints"  # in a run's folder
+ANOTHER = "take another copy"
+BEST, STEP = "best.safetensors", "step-{:09d}.safetensors"
 
 
 def save_weights(path: str | os.PathLike, model: Layer, metadata: Mapping[str, Any] | None = None) -> None:
@@ -31,105 +33,194 @@ def save_weights(path: str | os.PathLike, model: Layer, metadata: Mapping[str, A
 
     Equal weights and metadata give equal bytes. Raises OSError naming the file if it cannot be written.
     """
-    tensors = {name: np.ascontiguousarray(parameter.data) for name, parameter in model.named_parameters()}
-    text = json.dumps(dict(metadata or {}), sort_keys=True, allow_nan=False)
-    atomic_write(path, safetensors.numpy.save(tensors, {METADATA_KEY: text}))
+    atomic_write(path, _pack({name: parameter.data for name, parameter in model.named_parameters()}, metadata or {}))
 
 
 def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """{name: array} of a safetensors file, tinynet's or another program's; for `model.load_state_dict`.
+    """{name: array} of a safetensors file, tinynet's or another program's; of a checkpoint the model's part, and of a
+    run's folder the weights after its last epoch. For `model.load_state_dict`.
 
-    Raises FileNotFoundError or another OSError if it cannot be read, ValueError if it is damaged or of another format.
+    Raises FileNotFoundError or another OSError if it cannot be read, ValueError if it is damaged (in tinynet's own
+    files a single bit is noticed) or of another format.
     """
-    raw = _read(path)
-    try:
-        # a copy: safetensors returns views of one buffer
-        return {name: array.copy() for name, array in safetensors.numpy.load(raw).items()}
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {_what_is_wrong(raw)} ({error})") from error
+    path = weights_path(path)
+    tensors, state = _unpack(path)
+    return Checkpoint(path, state, tensors).part("model") if "format" in state else tensors
 
 
 def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """What `save_weights` got as metadata; {} for another program's file. Raises as `load_weights` does."""
-    raw = _read(path)
-    try:
-        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-        return json.loads(header.get("__metadata__", {}).get(METADATA_KEY, "{}"))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: {_what_is_wrong(raw)} ({error})") from error
+    """What `save_weights` got as metadata, of a checkpoint the same as of its run's weights file; {} for another
+    program's file. Raises as `load_weights` does."""
+    state = _unpack(weights_path(path))[1]
+    return state["metadata"] if "format" in state else state
 
 
-def atomic_write(path: str | os.PathLike, data: bytes) -> None:
-    """Put `data` into the file `path`, which afterwards holds all of it or, after any failure, what it held before.
+def weights_path(path: str | os.PathLike) -> Path:
+    """`path`, or the weights file in it if it is the folder of a run."""
+    path = Path(path)
+    return path / WEIGHTS if (path / WEIGHTS).is_file() else path
 
-    The bytes go into a new file beside it, are forced to the disk, and take the old file's place in one step.
-    Raises OSError, of the kind and with the errno of the operating system's, that names `path` and says what to do.
+
+class Checkpoint(NamedTuple):
+    """state: what JSON can hold; tensors: {name: array}; path: where it was read."""
+
+    path: Path
+    state: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+    def part(self, prefix: str) -> dict[str, np.ndarray]:
+        """The tensors whose names begin with `prefix` and a dot, without it."""
+        return {k.removeprefix(prefix + "."): v for k, v in self.tensors.items() if k.startswith(prefix + ".")}
+
+
+def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
+    """The checkpoint in the file `path`; or in the folder of a run: its newest good one.
+
+    Raises FileNotFoundError if nothing is there or a run's folder holds none, another OSError if it cannot be read,
+    ValueError if it is damaged (a single bit is noticed), of another format, or no checkpoint but weights alone.
     """
     path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _replace(aside, path)
-    except BaseException as error:  # Ctrl-C too leaves nothing half-written
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise cannot_write(path, error) from error
-        raise
-    _sync_folder(path.parent)
+    if path.is_dir():
+        return Checkpoints(path / FOLDER if (path / FOLDER).is_dir() else path).newest_good()
+    tensors, state = _unpack(path)
+    if "format" not in state:
+        raise ValueError(
+            f"{path}: expected a checkpoint of a run, got weights alone, from which --pretrained can start a new run"
+        )
+    if state["format"] != FORMAT:
+        raise ValueError(
+            f"{path}: expected a checkpoint of format {FORMAT}, got {state['format']!r}; use the version of tinynet "
+            "that wrote it"
+        )
+    return Checkpoint(path, state, tensors)
 
 
-class JsonLines:
-    """A new file of JSON objects, one a line; each is with the operating system before `append` returns, so that a
-    program that is killed loses none. Use it in a `with` statement; its folder is made if need be.
+class Checkpoints:
+    """The checkpoints of a run in its folder: the last `keep`, and the best one as best.safetensors."""
 
-    Raises FileExistsError if `path` exists, another OSError naming it if it cannot be written.
+    def __init__(self, folder: str | os.PathLike, keep: int = 3):
+        self.folder, self.keep = Path(folder), keep
+
+    def save(self, state: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, best: bool = False) -> Path:
+        """Write one as `atomic_write` does, then remove those before the last `keep`; with `best`, as the best one too.
+
+        state: what JSON can hold, with its "step" and "metadata". Raises OSError naming the file; all that was there
+        before is intact.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        data = _pack(tensors, {**state, "format": FORMAT})
+        path = self.folder / STEP.format(state["step"])
+        if best:  # first: a run that is killed in between writes this one again when it is resumed
+            atomic_write(self.folder / BEST, data)
+        atomic_write(path, data)
+        for old in self.paths()[self.keep :]:
+            with contextlib.suppress(OSError):  # held open by another program: the next time, then
+                old.unlink()
+        return path
+
+    def paths(self) -> list[Path]:
+        """Newest first, without the best."""
+        return sorted(self.folder.glob("step-*.safetensors"), reverse=True)
+
+    def newest_good(self) -> Checkpoint:
+        """Raises FileNotFoundError if there is none, ValueError, which names each, if all are damaged."""
+        damage = []
+        for path in self.paths():
+            try:
+                return read_checkpoint(path)
+            except ValueError as error:
+                damage.append(str(error))
+        if damage:
+            raise ValueError(f"{self.folder}: expected a good checkpoint, got damaged ones only: {'; '.join(damage)}")
+        raise FileNotFoundError(
+            f"expected a run's folder or a checkpoint, got {self.folder}, which holds none; a run that was stopped "
+            "before its first checkpoint is started anew"
+        )
+
+    def set_aside(self, newer_than: int) -> list[Path]:
+        """Rename what a run that goes on from step `newer_than` will not read: checkpoints of later steps, damaged or
+        of a run that took another course, get the ending .superseded. Removes what a kill left half-written."""
+        for rest in self.folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                rest.unlink()
+        later = [path for path in self.paths() if path.name > STEP.format(newer_than)]
+        return [path.replace(path.with_name(path.name + ".superseded")) for path in later]
+
+
+def load_pretrained(model: Layer, path: str | os.PathLike, replace: Iterable[str] = ()) -> list[str]:
+    """Copy the weights in `path` (a weights file or a checkpoint) into `model`, but for the layers named in `replace`,
+    which keep their fresh values: for another number of classes, ("fc8",). Gives the names of the parameters loaded.
+
+    Raises as `load_weights` and `model.load_state_dict` do, ValueError for a layer in `replace` that model has not.
     """
-
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = self.path.open("xb", buffering=0)
-        except OSError as error:
-            if self.path.exists():
-                raise FileExistsError(error.errno, f"{path} is there already and is not overwritten") from error
-            raise cannot_write(path, error) from error
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Write one line. Raises ValueError for NaN and infinity, which JSON has not, OSError if the disk is full; then
-        no part of the line stays."""
-        line = memoryview((json.dumps(record, allow_nan=False) + "\n").encode())
-        start = self.file.tell()
-        try:
-            while line:  # near the end of the disk the system may take a part only
-                line = line[self.file.write(line) :]
-        except OSError as error:
-            self.file.seek(start)
-            self.file.truncate()
-            raise cannot_write(self.path, error) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.file.close()
+    fresh, names = tuple(replace), [name for name, _ in model.named_parameters()]
+    for layer in fresh:
+        if not any(name.startswith(layer + ".") for name in names):
+            raise ValueError(f"load_pretrained: expected replace out of {layer_names(names)}, got {layer!r}")
+    kept = {name: array for name, array in load_weights(path).items() if name.rpartition(".")[0] not in fresh}
+    missing = [name for name in names if name not in kept and name.rpartition(".")[0] not in fresh]
+    if missing:
+        raise ValueError(
+            f"{path}: expected weights for all layers of the net but {', '.join(fresh) or 'none'}, got none for "
+            f"{', '.join(missing)}; is it another net's file?"
+        )
+    unexpected = kept.keys() - set(names)
+    if unexpected:
+        raise ValueError(
+            f"{path}: expected this net's weights, got also {', '.join(sorted(unexpected))}: another net's?"
+        )
+    model.load_state_dict(kept, strict=False)
+    return [name for name in names if name in kept]
 
 
-def cannot_write(path: str | os.PathLike, error: OSError) -> OSError:
-    """An error of the same kind and errno whose text names the file, the reason and what to try."""
-    remedy = "check that its folder exists and may be written to, and that no program holds the file open"
-    if error.errno in DISK_FULL:
-        remedy = "free some space on it"
-    return OSError(error.errno, f"cannot write {path}: {error.strerror or error}; {remedy}, or choose another folder")
+def layer_names(parameter_names: Iterable[str]) -> str:
+    """ "conv1, conv2" of "conv1.weight", "conv1.bias", "conv2.weight"."""
+    return ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in parameter_names))
 
 
-def _read(path: str | os.PathLike) -> bytes:
+def _pack(tensors: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> bytes:
+    tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    stored = {"state": dict(state), "sha256": _digest(state, tensors)}
+    return safetensors.numpy.save(tensors, {METADATA_KEY: json.dumps(stored, sort_keys=True, allow_nan=False)})
+
+
+def _unpack(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(tensors, state) of a file of ours, its checksum verified; of another program's file the state is {}."""
+    raw = _read(path)
     try:
-        return Path(path).read_bytes()
+        # a copy: safetensors returns views of one buffer
+        tensors = {name: array.copy() for name, array in safetensors.numpy.load(raw).items()}
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        text = header.get("__metadata__", {}).get(METADATA_KEY)
+        if text is None:
+            return tensors, {}
+        stored = json.loads(text)
+        state, damaged = stored["state"], stored["sha256"] != _digest(stored["state"], tensors)
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path}: {_what_is_wrong(raw)} ({error})") from error
+    if damaged or not isinstance(state, dict):
+        raise ValueError(f"{path}: expected an undamaged file, got one that does not fit its own checksum; {ANOTHER}")
+    return tensors, state
+
+
+def _digest(state: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True, allow_nan=False).encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes() if array.ndim == 0 or not array.size else array.data)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+            # a film named by mistake is not read whole
+            return head + file.read() if head[8:] == b"{" else head + file.read(7)
     except FileNotFoundError as error:
         raise FileNotFoundError(error.errno, f"expected a safetensors file at {path}, got nothing there") from error
     except OSError as error:
@@ -140,23 +231,4 @@ def _what_is_wrong(raw: bytes) -> str:
     # the format: 8 bytes with the length of the header, the header in JSON, the arrays
     if len(raw) >= 9 and raw[8:9] != b"{":
         return f"expected a safetensors file, got one that begins with {raw[:16]!r}"
-    return f"expected a whole safetensors file, got {len(raw):,} bytes that are cut short or damaged; take another copy"
-
-
-def _replace(aside: Path, path: Path) -> None:
-    for pause in PAUSES:
-        try:
-            return os.replace(aside, path)
-        except PermissionError:
-            time.sleep(pause)
-    return os.replace(aside, path)
-
-
-def _sync_folder(folder: Path) -> None:
-    # the file's new name is safe only when the folder is; Windows has no such call, and some file systems refuse it
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    return f"expected a whole safetensors file, got {len(raw):,} bytes that are cut short or damaged; {ANOTHER}"
