@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import numbers, seeds
 
 from tinynet.layers import Conv2d, Linear, Parameter, Sequential
-from tinynet.optim import SGD, ReduceLROnPlateau, StepLR
+from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau, StepLR
 
 rates = st.floats(0.001, 2)
 
@@ -176,3 +177,60 @@ def test_wrong_plateau_schedule(arguments):
 def test_a_model_in_place_of_its_parameters_is_refused():
     with pytest.raises(TypeError, match=r"expected parameters, such as model\.parameters\(\), got Conv2d"):
         SGD(Sequential(Conv2d(1, 1, 1)))
+
+
+@pytest.mark.parametrize(("milestones", "lrs"), [([2, 3], [1, 0.1, 0.01, 0.01]), ([3, 1], [0.1, 0.1, 0.01, 0.01])])
+def test_milestones(milestones, lrs):
+    optimizer = SGD([Parameter(numbers((2,)))], 1.0)
+    schedule = MultiStepLR(optimizer, milestones)
+    seen = []
+    for _ in range(4):
+        schedule.step(0.5)
+        seen.append(optimizer.lr)
+    assert seen == pytest.approx(lrs)
+
+
+@pytest.mark.parametrize(("milestones", "gamma"), [([0], 0.1), ([1], 0.0), ([1], 1.5)])
+def test_milestones_that_make_no_sense(milestones, gamma):
+    with pytest.raises(ValueError, match="MultiStepLR: expected milestones of at least 1 and 0 < gamma <= 1"):
+        MultiStepLR(SGD([Parameter(numbers((2,)))], 1.0), milestones, gamma)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda o: StepLR(o, 2), lambda o: MultiStepLR(o, [2, 4]), lambda o: ReduceLROnPlateau(o, patience=1)]
+)
+@pytest.mark.parametrize("cut", range(7))
+def test_state_taken_out_and_put_into_another_goes_on_alike(make, cut):
+    def start():
+        parameter = Parameter(numbers((3, 2)))
+        optimizer = SGD([parameter], 0.5)
+        return parameter, optimizer, make(optimizer)
+
+    def go_on(state, epochs):
+        parameter, optimizer, schedule = state
+        for epoch in epochs:
+            parameter.grad[...] = numbers(parameter.shape, seed=epoch)
+            optimizer.step()
+            schedule.step([0.5, 0.4, 0.4, 0.45, 0.39, 0.4, 0.5][epoch])
+        return parameter, optimizer, schedule
+
+    straight = go_on(start(), range(7))
+    first, second = go_on(start(), range(cut)), start()
+    second[0].data[...] = first[0].data
+    second[1].load_state_dict(first[1].state_dict())
+    second[2].load_state_dict(json.loads(json.dumps(first[2].state_dict())))
+    go_on(second, range(cut, 7))
+    assert same_bits(second[0].data, straight[0].data)
+    assert same_bits(second[1].velocity[0], straight[1].velocity[0])
+    assert (second[1].lr, second[2].state_dict()) == (straight[1].lr, straight[2].state_dict())
+
+
+def test_the_state_of_an_optimizer_is_a_copy_and_must_fit():
+    optimizer = SGD([Parameter(numbers((3, 2)))], 0.5)
+    state = optimizer.state_dict()
+    state["velocity"][0] += 1
+    assert not optimizer.velocity[0].any()
+    for shape, dtype in (((2, 3), np.float64), ((3, 2), np.float32)):
+        with pytest.raises(ValueError, match="SGD: expected velocities of shapes"):
+            optimizer.load_state_dict({"lr": 0.1, "velocity": [np.ones(shape, dtype)]})
+    assert optimizer.lr == 0.5

@@ -1,6 +1,7 @@
 """Stochastic gradient descent with momentum, as the paper has it, and its learning-rate schedules."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,22 @@ class SGD:
         for parameter in self.parameters:
             parameter.grad.fill(0)
 
+    def state_dict(self) -> dict[str, Any]:
+        """{"lr": float, "velocity": [a copy of each, in the parameters' order]}: what a resumed run needs."""
+        return {"lr": self.lr, "velocity": [v.copy() for v in self.velocity]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The reverse of `state_dict`. Raises ValueError if there are other velocities; nothing is loaded then."""
+        new, own = [np.asarray(v) for v in state["velocity"]], self.velocity
+        if [(v.shape, v.dtype) for v in new] != [(v.shape, v.dtype) for v in own]:
+            raise ValueError(
+                f"SGD: expected velocities of shapes {[v.shape for v in own]}, got {[v.shape for v in new]}: "
+                "the state of another net's optimiser, or of another dtype?"
+            )
+        self.lr = state["lr"]
+        for v, values in zip(own, new, strict=True):
+            v[...] = values
+
 
 class StepLR:
     """lr ← gamma * lr every `step_size` epochs; call step() after each epoch."""
@@ -73,6 +90,39 @@ class StepLR:
         self.epoch += 1
         if self.epoch % self.step_size == 0:
             self.optimizer.lr *= self.gamma
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs; JSON can hold it. The learning rate itself is the optimiser's."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The reverse of `state_dict`. Raises KeyError for the state of another schedule."""
+        self.epoch = state["epoch"]
+
+
+class MultiStepLR:
+    """lr ← gamma * lr after each of the epochs in `milestones`, counted from 1; call step() after each epoch."""
+
+    def __init__(self, optimizer: SGD, milestones: Sequence[int], gamma: float = 0.1):
+        if any(milestone < 1 for milestone in milestones) or not 0 < gamma <= 1:
+            raise ValueError(
+                f"MultiStepLR: expected milestones of at least 1 and 0 < gamma <= 1, got {milestones} and {gamma}"
+            )
+        self.optimizer, self.milestones, self.gamma = optimizer, sorted(milestones), gamma
+        self.epoch = 0
+
+    def step(self, val_error: float | None = None) -> None:
+        """An epoch is over. `val_error` is not used: every schedule can be called alike."""
+        self.epoch += 1
+        self.optimizer.lr *= self.gamma ** self.milestones.count(self.epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs; JSON can hold it. The learning rate itself is the optimiser's."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The reverse of `state_dict`. Raises KeyError for the state of another schedule."""
+        self.epoch = state["epoch"]
 
 
 class ReduceLROnPlateau:
@@ -92,16 +142,25 @@ class ReduceLROnPlateau:
             )
         self.optimizer, self.factor, self.patience = optimizer, factor, patience
         self.threshold, self.max_drops = threshold, max_drops
-        self.best, self.bad_epochs, self.drops = float("inf"), 0, 0
+        self.best: float | None = None
+        self.bad_epochs = self.drops = 0
 
     def step(self, val_error: float) -> None:
         """An epoch is over, with this validation error (a fraction). Raises ValueError if it is NaN."""
         if val_error != val_error:
             raise ValueError("ReduceLROnPlateau: expected a validation error, got NaN")
-        if val_error < self.best - self.threshold:
+        if self.best is None or val_error < self.best - self.threshold:
             self.best, self.bad_epochs = val_error, 0
             return
         self.bad_epochs += 1
         if self.bad_epochs > self.patience and self.drops < self.max_drops:
             self.optimizer.lr *= self.factor
             self.drops, self.bad_epochs = self.drops + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs; JSON can hold it. The learning rate itself is the optimiser's."""
+        return {"best": self.best, "bad_epochs": self.bad_epochs, "drops": self.drops}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The reverse of `state_dict`. Raises KeyError for the state of another schedule."""
+        self.best, self.bad_epochs, self.drops = state["best"], state["bad_epochs"], state["drops"]
