@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -71,7 +72,10 @@ GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
         (GOOD + b"x", r"expected 24 values for shape \(2, 3, 4\), got more"),
         (GOOD[:9], "expected the lengths of 3 axes, got only 5 bytes"),
         (idx(np.zeros((2, 2), np.float32), 13), "expected an IDX file of uint8"),
-        (struct.pack(">BBBB3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), "got 0: cut short"),
+        (
+            struct.pack(">BBBB3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1),
+            "expected at most 268,435,456 values, got a header that promises 79,228,162,458,924,105,385,300,197,375",
+        ),
         (b"\0\0\x08\x09" + bytes(36), "expected an IDX file"),
         (gzip.compress(GOOD)[:-9], "expected a whole gzip file, got a damaged one"),
         (gzip.compress(GOOD)[:12] + b"\xff\xff" + gzip.compress(GOOD)[14:], "expected a whole gzip file"),
@@ -84,6 +88,36 @@ def test_a_broken_file_is_named_with_what_was_expected(tmp_path, content, compla
     path.write_bytes(content)
     with pytest.raises(ValueError, match=complaint) as caught:
         read_idx(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_packed_file_takes_no_more_memory_than_its_header_says_and_the_limit_allows(tmp_path):
+    path = tmp_path / "bomb.gz"
+    bomb = gzip.compress(bytes(40 << 20))  # 40 MB of zeros in 40 kB
+    for header, complaint in (
+        (
+            struct.pack(">BBBB2I", 0, 0, 8, 2, 2**31, 2),
+            r"a header that promises 4,294,967,296, shape \(2147483648, 2\)",
+        ),
+        (struct.pack(">BBBB2I", 0, 0, 8, 2, 3, 5), r"expected 15 values for shape \(3, 5\), got more"),
+    ):
+        path.write_bytes(gzip.compress(header) + bomb)
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=complaint):
+            read_idx(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 8 << 20
+
+
+def test_the_limit_on_values_is_the_callers_to_raise(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(GOOD)
+    assert read_idx(path, most=24).shape == (2, 3, 4)
+    with pytest.raises(
+        ValueError, match=r"at most 23 values.*promises 24, .*read_idx\(path, most=24\) reads it"
+    ) as caught:
+        read_idx(path, most=23)
     assert str(path) in str(caught.value)
 
 
@@ -114,10 +148,8 @@ def test_labels_that_do_not_belong_to_the_pictures(tmp_path):
         mnist("validation", tmp_path / "c")
 
 
-def test_unknown_names_and_missing_arguments():
+def test_unknown_names():
     with pytest.raises(ValueError, match="expected split to be one of train, validation; got 'test'"):
         mnist("test", ".")
     with pytest.raises(ValueError, match="expected one of shapes, mnist, fashion-mnist, cifar-10; got 'imagenet'"):
         load("imagenet")
-    with pytest.raises(ValueError, match="expected data_dir, the folder of mnist's files, got none"):
-        load("mnist")

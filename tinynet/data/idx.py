@@ -30,6 +30,7 @@ CLASSES = {
 }  # fmt: skip
 GZIP = b"\x1f\x8b"
 CHUNK = 1 << 20
+MOST_VALUES = 1 << 28  # 342,392 pictures of 28x28, five times MNIST: a gzip file of 260 kB can hold as many zeros
 
 
 def mnist(split: Split, data_dir: str | os.PathLike) -> Dataset:
@@ -75,27 +76,28 @@ def find_file(name: str, file: str, data_dir: str | os.PathLike) -> Path:
     )
 
 
-def read_idx(path: str | os.PathLike) -> np.ndarray:
-    """The uint8 array of an IDX file, gzip-compressed or not.
+def read_idx(path: str | os.PathLike, *, most: int = MOST_VALUES) -> np.ndarray:
+    """The uint8 array of an IDX file, gzip-compressed or not, of at most `most` values (bytes).
 
     Raises ValueError, naming the file, what was expected and what is there, for a file that is empty, cut short, too
-    long, damaged, or of another format; OSError if it cannot be read. Never holds more than the file really contains.
+    long, damaged, above `most`, or of another format; OSError if it cannot be read. Never holds more than the file
+    really contains.
     """
     try:
         with open(path, "rb") as raw:
             packed = raw.read(2) == GZIP
             raw.seek(0)
             if not packed:
-                return _read(raw, path)
+                return _read(raw, path, most)
             with gzip.GzipFile(fileobj=raw) as unpacked:
-                return _read(unpacked, path)  # type: ignore[arg-type]
+                return _read(unpacked, path, most)  # type: ignore[arg-type]
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(
             f"{path}: expected a whole gzip file, got a damaged one ({error}); take another copy"
         ) from error
 
 
-def _read(file: BinaryIO, path: str | os.PathLike) -> np.ndarray:
+def _read(file: BinaryIO, path: str | os.PathLike, most: int) -> np.ndarray:
     head = file.read(4)
     if len(head) < 4 or head[:3] != b"\x00\x00\x08" or not 1 <= head[3] <= 4:
         raise ValueError(
@@ -107,6 +109,11 @@ def _read(file: BinaryIO, path: str | os.PathLike) -> np.ndarray:
         raise ValueError(f"{path}: expected the lengths of {head[3]} axes, got only {len(sizes)} bytes of them")
     shape = struct.unpack(f">{head[3]}I", sizes)
     expected = math.prod(shape)
+    if expected > most:
+        raise ValueError(
+            f"{path}: expected at most {most:,} values, got a header that promises {expected:,}, shape {shape}; if "
+            f"that is right, read_idx(path, most={expected}) reads it"
+        )
     values = bytearray()  # grows with what is there: the header may promise anything
     while chunk := file.read(CHUNK):
         values += chunk
