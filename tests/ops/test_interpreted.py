@@ -9,15 +9,23 @@ from checks import assert_close
 from strategies import numbers
 
 from tinynet import ops
-from tinynet.ops import conv2d, lrn, max_pool, philox
+from tinynet.ops import augment, conv2d, lrn, max_pool, philox
 
 X = numbers((2, 4, 5, 6))
 SIZES = (3, 2), (2, 1), (1, 2), (1, 2)
 POOL = (3, 2), (2, 1), (1, 1)
 PLACE = max_pool.max_pool_forward(X, (3, 7), *POOL)[1]
 
+PICTURES = np.abs(50 * numbers((2, 3, 4, 5))).astype(np.uint8)
+CROPS = np.array([1, 0, 1]), np.array([-1, 0, 2]), np.array([2, -2, 0]), np.array([True, True, False])
+SCALE = numbers((3, 3)), (3, 4), numbers((3,)), numbers((3, 3, 4))
+
 # module: public calls that together reach every line of its loops
 CASES = {
+    augment: [
+        lambda: augment.crops(PICTURES, *CROPS, *SCALE),
+        lambda: augment.crops(PICTURES, *CROPS, *SCALE, one_thread=True),
+    ],
     conv2d: [
         lambda: conv2d.im2col(X, *SIZES),
         lambda: conv2d.col2im(numbers(conv2d.im2col(X, *SIZES).shape), X.shape, *SIZES),

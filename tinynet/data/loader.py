@@ -1,34 +1,37 @@
-"""Batches of a data set, in an order that is a function of the seed and the epoch alone."""
+"""Batches of a data set, in an order and with views that are functions of the seed and the epoch alone."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from tinynet import random
+from tinynet.data.augment import View, Whole
 from tinynet.data.dataset import Dataset
+from tinynet.ops.augment import crops
+from tinynet.ops.window import Pair
 
-
-def channel_statistics(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over all pixels, (C,) float64, in units of the full scale, [0, 1].
-
-    A channel that is one colour throughout gets the standard deviation 1, so that it can be divided by.
-    """
-    counts = [np.bincount(dataset.images[:, c].ravel(), minlength=256) for c in range(dataset.channels)]
-    shares = np.array(counts) / dataset.images[:, 0].size  # (C, 256)
-    values = np.arange(256) / 255
-    mean = shares @ values
-    std = np.sqrt(np.maximum(shares @ values**2 - mean**2, 0))
-    return mean, np.where(std > 1e-6, std, 1.0)
+Batch = tuple[np.ndarray, np.ndarray]
+Numbers = Sequence[float] | np.ndarray
 
 
 class Loader:
     """Batches (x, labels): x = (pixel / 255 - mean) / std, float32 (N, C, H, W); labels int64 (N,).
 
     mean and std: one number a channel, as `channel_statistics` gives, so that x has mean 0 and variance 1; None leaves
-    x in [0, 1]. With shuffle, the order is a pure function of (seed, epoch); without, the set's own. The last batch
-    may be smaller; drop_last leaves it out. In memory x has the batch innermost, the layers' fast order.
+    x in [0, 1]. mean may be a picture (C, H, W), as `mean_picture` gives: what is subtracted is the part of it that
+    CentreCrop would see, wherever the crop lies, as in Krizhevsky's code. With shuffle, the order is a pure function
+    of (seed, epoch); without, the set's own. The last batch may be smaller; drop_last leaves it out.
 
-    Raises ValueError for a batch_size below 1, a wrong number of means, or a std that is not above 0.
+    view: what the net sees of a picture, `Augment`, `CentreCrop` or `TenCrop`; None: all of it. A view that gives V
+    crops of each picture makes x (V * N, C, size, size), x[v * N + n] the view v of picture n; there are N labels.
+    workers: threads that make batches ahead, at most workers + 1 of them, while the caller computes; 0: each batch is
+    made when it is asked for. The batches are the same to the bit. In memory x has the batch innermost, the layers'
+    fast order.
+
+    Raises ValueError for a batch_size below 1, workers below 0, a mean or std of the wrong shape, a std that is not
+    above 0, or pictures that the view does not fit; TypeError for a view that is none.
     """
 
     def __init__(
@@ -38,18 +41,27 @@ class Loader:
         *,
         shuffle: bool = True,
         seed: int = 0,
-        mean: Sequence[float] | np.ndarray | None = None,
-        std: Sequence[float] | np.ndarray | None = None,
+        mean: Numbers | None = None,
+        std: Numbers | None = None,
         drop_last: bool = False,
+        view: View | None = None,
+        workers: int = 0,
     ):
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"Loader: expected batch_size to be a whole number of at least 1, got {batch_size!r}")
-        C = dataset.channels
-        self.mean, self.std = _per_channel("mean", mean, 0.0, C), _per_channel("std", std, 1.0, C)
+        for what, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"Loader: expected {what} to be a whole number of at least {least}, got {value!r}")
+        self.dataset, self.batch_size, self.workers = dataset, batch_size, workers
+        self.shuffle, self.seed, self.drop_last = shuffle, random.whole_number("Loader: seed", seed, 64), drop_last
+        if view is not None and (isinstance(view, type) or not isinstance(view, View)):
+            raise TypeError(f"Loader: expected view as an Augment(...), CentreCrop(...) or TenCrop(...), got {view!r}")
+        self.view = Whole() if view is None else view
+        self.size = self.view.output_size(dataset.images.shape)
+        self.std = _checked("std", std, 1.0, dataset)
         if not (self.std > 0).all():
             raise ValueError(f"Loader: expected std above 0 for every channel, got {self.std.tolist()}")
-        self.dataset, self.batch_size = dataset, batch_size
-        self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
+        self.mean = _checked("mean", mean, 0.0, dataset)
+        self._gain = (1 / (255 * self.std)).astype(np.float32)
+        self._centre = (_central(self.mean, self.size) / self.std[:, None, None]).astype(np.float32)
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -59,26 +71,80 @@ class Loader:
     def __iter__(self) -> Iterator:
         raise TypeError("Loader: the order of its batches belongs to an epoch; write: for x, labels in loader.epoch(0)")
 
-    def epoch(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The batches of epoch `number`, from 0."""
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch `number`, from 0, without the first `start`: what is left of an epoch after a resume.
+
+        Raises ValueError unless start is in [0, len(loader)].
+        """
+        number = random.whole_number("Loader.epoch", number, 32)
+        if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start <= len(self):
+            raise ValueError(f"Loader.epoch: expected start as a whole number in [0, {len(self)}], got {start!r}")
         order = np.arange(len(self.dataset))
         if self.shuffle:
             order = random.permutation(len(self.dataset), self.seed, "shuffle", step=number)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            yield self._pixels(chosen), self.dataset.labels[chosen]
+        drawn = self.view.draw(self.dataset.images.shape, self.seed, number)
 
-    def _pixels(self, chosen: np.ndarray) -> np.ndarray:
-        pictures = self.dataset.images[chosen].transpose(1, 2, 3, 0)  # (C, H, W, N)
-        x = np.empty(pictures.shape, np.float32)
-        for c in range(len(x)):
-            np.multiply(pictures[c], np.float32(1 / (255 * self.std[c])), out=x[c])
-            x[c] -= np.float32(self.mean[c] / self.std[c])
-        return x.transpose(3, 0, 1, 2)
+        def batch(k: int) -> Batch:
+            chosen = order[k * self.batch_size : (k + 1) * self.batch_size]
+            views = self.view.views
+            top, left, flip = (values[:, chosen].reshape(-1) for values in drawn[:3])
+            shift = (drawn.shift[:, chosen] / self.std).reshape(-1, len(self.std))
+            x = crops(
+                self.dataset.images,
+                np.tile(chosen, views),
+                top,
+                left,
+                flip,
+                shift,
+                self.size,
+                self._gain,
+                self._centre,
+                one_thread=self.workers > 0,
+            )
+            return x, self.dataset.labels[chosen]
+
+        numbers = range(start, len(self))
+        return _ahead(batch, numbers, self.workers) if self.workers else (batch(k) for k in numbers)
 
 
-def _per_channel(what: str, values: Sequence[float] | np.ndarray | None, default: float, C: int) -> np.ndarray:
+def _ahead(make: Callable[[int], Batch], numbers: range, workers: int) -> Iterator[Batch]:
+    """make(k) for k in numbers, in order, made by threads; at most workers + 1 wait or are under way."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="tinynet loader")
+    pending: deque[Future[Batch]] = deque()
+    try:
+        for k in numbers:
+            pending.append(pool.submit(make, k))
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:  # at the end, after an error, or when the caller wants no more: no thread outlives the epoch
+        pool.shutdown(wait=True)
+
+
+def _checked(what: str, values: Numbers | None, default: float, dataset: Dataset) -> np.ndarray:
+    """(C,), or a mean picture (C, H, W), float64."""
+    C, picture = dataset.channels, dataset.images.shape[1:]
     array = np.full(C, default) if values is None else np.asarray(values, np.float64)
-    if array.shape != (C,) or not np.isfinite(array).all():
-        raise ValueError(f"Loader: expected {what} to be {C} finite numbers, one a channel, got {values!r}")
+    allowed = [(C,), picture] if what == "mean" else [(C,)]
+    if array.shape not in allowed or not np.isfinite(array).all():
+        wanted = f"{C} finite numbers, one a channel" + (f", or a picture {picture}" if what == "mean" else "")
+        got = repr(values) if array.ndim < 2 else f"shape {array.shape}"
+        if array.shape in allowed and array.ndim > 1:
+            got += " with NaN or infinity in it"
+        raise ValueError(f"Loader: expected {what} to be {wanted}; got {got}")
     return array
+
+
+def _central(mean: np.ndarray, size: Pair) -> np.ndarray:
+    """(C, *size): the middle of a mean picture, or one number a channel everywhere."""
+    if mean.ndim == 1:
+        return np.broadcast_to(mean[:, None, None], (len(mean), *size))
+    H, W = mean.shape[1:]
+    if size[0] > H or size[1] > W:
+        raise ValueError(
+            f"Loader: expected crops within the mean picture of {H} x {W}, got {size[0]} x {size[1]}; "
+            "take one mean a channel, or a smaller size"
+        )
+    top, left = (H - size[0]) // 2, (W - size[1]) // 2
+    return mean[:, top : top + size[0], left : left + size[1]]
