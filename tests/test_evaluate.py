@@ -1,11 +1,16 @@
 import math
+import threading
 
 import numpy as np
 import pytest
 
+from tinynet import random
+from tinynet.data import Loader as PictureLoader
+from tinynet.data import shapes
+from tinynet.data.augment import TenCrop
 from tinynet.errors import NonFiniteError
-from tinynet.evaluate import evaluate, label_ranks, weights_gone_bad
-from tinynet.layers import Dropout, Layer, Linear, ReLU, Sequential
+from tinynet.evaluate import evaluate, label_ranks, predict, weights_gone_bad
+from tinynet.layers import Dropout, Flatten, Layer, Linear, ReLU, Sequential
 
 
 class Fixed(Layer):
@@ -118,3 +123,117 @@ def test_weights_gone_bad_names_the_layer_nearest_to_the_loss():
     lone = Linear(2, 2)
     lone.weight.data[0, 0] = np.inf
     assert weights_gone_bad(lone) == ("Linear", "its weight holds NaN or infinity")
+
+
+def softmax(logits):
+    e = np.exp(np.asarray(logits, np.float64))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+class Scaled(Layer):
+    def __init__(self, factor):
+        self.factor = factor
+
+    def forward(self, x):
+        return x * np.float32(self.factor)
+
+
+@pytest.mark.parametrize(("views", "factors"), [(1, [1]), (3, [1]), (1, [1, -2]), (3, [1, -2, 0.5])])
+def test_softmax_outputs_are_averaged_over_views_and_models(views, factors):
+    V, N, K = views, 5, 7
+    x = random.normal((2, V, N, K), 0, "x", dtype=np.float32) * 3
+    labels = np.array([[0, 1, 2, 3, 6], [5, 5, 0, 2, 1]])
+    batches = [(x[b].reshape(V * N, K), labels[b]) for b in range(2)]
+    models = [Scaled(factor) for factor in factors]
+    expected = np.mean([softmax(factor * x.astype(float)) for factor in factors], axis=(0, 2)).reshape(2 * N, K)
+    found, order = predict(models, batches)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert found.dtype == np.float64
+    assert order.tolist() == labels.ravel().tolist()
+    result = evaluate(models, batches)
+    own = expected[np.arange(2 * N), order]
+    assert result.loss == pytest.approx(-np.log(own).mean(), rel=1e-5)
+    ranks = (expected > own[:, None]).sum(axis=1)
+    assert result.top1_error == (ranks >= 1).mean()
+    assert result.top5_error == (ranks >= 5).mean()
+
+
+def test_a_list_of_one_model_is_that_model():
+    batches = [batch(random.normal((6, 9), 0, "x"), range(6))]
+    assert evaluate([Fixed()], batches) == evaluate(Fixed(), batches)
+    for one, other in zip(predict([Fixed()], batches), predict(Fixed(), batches), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_the_same_model_twice_and_the_same_view_twice_change_nothing():
+    x, labels = batch(random.normal((6, 9), 0, "x") * 4, range(6))
+    alone = evaluate(Fixed(), [(x, labels)])
+    assert evaluate([Fixed(), Fixed()], [(x, labels)]) == pytest.approx(alone, rel=1e-6)
+    assert evaluate(Fixed(), [(np.concatenate([x, x]), labels)]) == pytest.approx(alone, rel=1e-6)
+
+
+def test_a_probability_too_small_for_a_number_has_a_finite_loss():
+    x, labels = batch([[0, 5000]], [0])
+    assert evaluate([Fixed(), Fixed()], [(x, labels)]).loss == 5000
+    assert predict(Fixed(), [(x, labels)])[0].tolist() == [[0, 1]]
+
+
+def test_ten_crops_of_a_loader():
+    train = shapes(7, 16)
+    model = Sequential(Flatten(), Linear(3 * 11 * 11, 10))
+    found, labels = predict(model, PictureLoader(train, 4, shuffle=False, view=TenCrop(11), workers=1))
+    assert np.array_equal(labels, train.labels)
+    crops = [(top, left) for top, left in ((0, 0), (0, 5), (5, 0), (5, 5), (2, 2))]
+    unit = (train.images / 255).astype(np.float32)
+    parts = [unit[:, :, top : top + 11, left : left + 11][..., ::way] for way in (1, -1) for top, left in crops]
+    np.testing.assert_allclose(found, np.mean([softmax(model(part)) for part in parts], axis=0), rtol=1e-4)
+
+
+def test_every_model_answers_in_evaluation_mode():
+    x, labels = batch(random.normal((6, 9), 0, "x"), range(6))
+    models = [Fixed(), Sequential(Dropout(0.9))]
+    assert np.array_equal(predict(models, [(x, labels)])[0], predict([Fixed(), Fixed()], [(x, labels)])[0])
+
+
+def test_every_model_is_back_in_its_own_mode():
+    models = [Sequential(Dropout(0.5)), Sequential(Dropout(0.5)).eval()]
+    good, bad = batch([[1, 2]], [0]), batch([[np.nan, 2]], [0])
+    predict(models, [good])
+    assert [model[0].training for model in models] == [True, False]
+    with pytest.raises(NonFiniteError, match="Dropout"):
+        predict(models, [bad])
+    assert [model[0].training for model in models] == [True, False]
+
+
+def test_after_an_error_the_loaders_workers_have_ended():
+    model = Sequential(Flatten(), Linear(3, 2))  # not what 3 x 16 x 16 pixels need
+    with pytest.raises(ValueError, match="Linear") as caught:
+        evaluate(model, PictureLoader(shapes(60, 16), 4, workers=2))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tinynet loader")]
+    assert caught.traceback  # still held
+
+
+class First(Layer):
+    """The first two logits alone."""
+
+    def forward(self, x):
+        return x[:, :2]
+
+
+@pytest.mark.parametrize("ask", [evaluate, predict])
+@pytest.mark.parametrize(
+    ("models", "batches", "error", "complaint"),
+    [
+        ([], [batch([[1, 2]], [0])], ValueError, "expected a model or a list of at least one, got an empty list"),
+        ([Fixed(), len], [batch([[1, 2]], [0])], TypeError, "expected models that are a tinynet Layer, got builtin"),
+        ([Fixed(), First()], [batch([[1, 2, 3]], [0])], ValueError, r"same number of classes, got \[3, 2\]"),
+        (Fixed(), [batch([[1, 2]] * 5, [0, 1])], ValueError, "for 2 labels and V views of each picture, got 5"),
+        (Fixed(), [batch([[1, 2]], [0, 1])], ValueError, r"expected x of V \* 2 pictures, .* got 1"),
+        (Fixed(), [batch([[1, 2]], [])], ValueError, "for 0 labels"),
+        ([Fixed(), Fixed()], [], ValueError, "expected at least one picture"),
+        ([Fixed(), Fixed()], [batch([[np.inf, 2]], [0])], NonFiniteError, "Fixed: gave NaN or infinity as its output"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(ask, models, batches, error, complaint):
+    with pytest.raises(error, match=complaint):
+        ask(models, batches)

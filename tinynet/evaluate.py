@@ -1,6 +1,7 @@
 """How wrong a network is on pictures that it does not learn from."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,33 +21,104 @@ class Evaluation(NamedTuple):
     loss: float
 
 
-def evaluate(model: Layer, loader: Any) -> Evaluation:
+def evaluate(model: Layer | Sequence[Layer], loader: Any) -> Evaluation:
     """Top-1 error, top-5 error and loss of `model` on all batches of `loader`, in evaluation mode.
 
-    loader: a Loader, of which epoch 0 is read, or any iterable of (x, labels). Every layer is back in its own mode
-    afterwards. With fewer than 6 classes every label is among the five most likely: top-5 error is 0 by definition.
+    loader: a Loader, of which epoch 0 is read, or any iterable of (x, labels). Several models, or a loader that gives
+    several views of each picture, answer together, by the mean of their softmax outputs; see `predict`. The loss is
+    then the mean of -ln of the label's averaged probability. Every layer is back in its own mode afterwards. With fewer
+    than 6 classes every label is among the five most likely: top-5 error is 0 by definition.
 
-    Raises ValueError if there is no picture, NonFiniteError naming the layer whose output is NaN or infinite.
+    Raises ValueError if there is no picture, and as `predict` does.
     """
-    batches: Iterable = loader.epoch(0) if hasattr(loader, "epoch") else loader
-    layers = [model, *(layer for _, layer in model.named_layers())]
-    modes = [layer.training for layer in layers]
     loss_sum, wrong1, wrong5, seen = 0.0, 0, 0, 0
-    model.eval()
+    for losses, outputs, labels in _outputs("evaluate", model, loader):
+        loss, answers = losses[0], outputs[0]
+        if len(outputs) > 1:
+            answers = _log_mean_softmax(outputs)
+            loss = -float(answers[np.arange(len(labels)), labels].mean())
+        ranks = label_ranks(answers, labels)
+        loss_sum += loss * len(labels)
+        wrong1 += int((ranks >= 1).sum())
+        wrong5 += int((ranks >= 5).sum())
+        seen += len(labels)
+    return Evaluation(wrong1 / seen, wrong5 / seen, loss_sum / seen)
+
+
+def predict(model: Layer | Sequence[Layer], loader: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(probabilities (N, K) float64, labels (N,)) of all pictures of `loader`, in its order: the softmax of the logits,
+    averaged over the models and over the views of each picture (Krizhevsky et al. 2012, section 4.1 and table 2).
+
+    loader: as for `evaluate`. A batch of N labels and x of V * N pictures has V views of each, x[v * N + n] those of
+    picture n.
+
+    Raises ValueError for no model or no picture, models of different numbers of classes, or an x whose length is no
+    multiple of the number of labels, TypeError for a model that is no Layer, NonFiniteError naming the layer whose
+    output is NaN or infinite.
+    """
+    outputs = _outputs("predict", model, loader)
+    found = [(np.exp(_log_mean_softmax(logits)), labels) for _, logits, labels in outputs]
+    probabilities, labels = zip(*found, strict=True)
+    return np.concatenate(probabilities), np.concatenate(labels)
+
+
+@contextlib.contextmanager
+def evaluation_mode(*models: Layer) -> Iterator[None]:
+    """Inside, all layers of the models are in evaluation mode; afterwards, also after an error, each is in its own."""
+    layers = [layer for model in models for layer in (model, *(inner for _, inner in model.named_layers()))]
+    modes = [layer.training for layer in layers]
     try:
-        for x, labels in batches:
-            loss, logits = checked_loss(model, SoftmaxCE(), x, labels)
-            ranks = label_ranks(logits, labels)
-            loss_sum += loss * len(labels)
-            wrong1 += int((ranks >= 1).sum())
-            wrong5 += int((ranks >= 5).sum())
-            seen += len(labels)
+        for model in models:
+            model.eval()
+        yield
     finally:
         for layer, mode in zip(layers, modes, strict=True):
             layer.training = mode
+
+
+def _outputs(
+    where: str, model: Layer | Sequence[Layer], loader: Any
+) -> Iterator[tuple[list[float], list[np.ndarray], np.ndarray]]:
+    """(loss of each model, logits (N, K) of each model and view, labels (N,)) of each batch, in evaluation mode."""
+    models = [model] if isinstance(model, Layer) else list(model)
+    if not models:
+        raise ValueError(f"{where}: expected a model or a list of at least one, got an empty list")
+    for each in models:
+        if not isinstance(each, Layer):
+            raise TypeError(f"{where}: expected models that are a tinynet Layer, got {type(each).__name__}")
+    seen = 0
+    with evaluation_mode(*models):
+        # held by no variable: after an error it is closed at once, and its workers end, whoever keeps the traceback
+        for x, labels in loader.epoch(0) if hasattr(loader, "epoch") else loader:
+            yield *_logits(where, models, x, labels), np.asarray(labels)
+            seen += len(labels)
     if not seen:
-        raise ValueError("evaluate: expected at least one picture, got a loader without any batch")
-    return Evaluation(wrong1 / seen, wrong5 / seen, loss_sum / seen)
+        raise ValueError(f"{where}: expected at least one picture, got a loader without any batch")
+
+
+def _logits(where: str, models: list[Layer], x: np.ndarray, labels: ArrayLike) -> tuple[list[float], list[np.ndarray]]:
+    N = np.size(labels)
+    views, rest = divmod(len(x), N) if N else (0, 0)
+    if views == 0 or rest:
+        raise ValueError(
+            f"{where}: expected x of V * {N} pictures, for {N} labels and V views of each picture, got {len(x)}; "
+            "give one label a picture"
+        )
+    each = np.tile(np.asarray(labels), views)
+    found = [checked_loss(model, SoftmaxCE(), x, each) for model in models]
+    classes = [logits.shape[1] for _, logits in found]
+    if len(set(classes)) > 1:
+        raise ValueError(f"{where}: expected models of the same number of classes, got {classes}")
+    return [loss for loss, _ in found], [one for _, logits in found for one in logits.reshape(views, N, -1)]
+
+
+def _log_mean_softmax(outputs: list[np.ndarray]) -> np.ndarray:
+    """(N, K) float64: ln of the mean of the softmax of each (N, K) of `outputs`, without overflow or ln 0."""
+    logits = np.array(outputs, np.float64)
+    logits -= logits.max(axis=2, keepdims=True)
+    logits -= np.log(np.exp(logits).sum(axis=2, keepdims=True))
+    best = logits.max(axis=0)
+    return best + np.log(np.exp(logits - best).mean(axis=0))
 
 
 def label_ranks(logits: np.ndarray, labels: ArrayLike) -> np.ndarray:
