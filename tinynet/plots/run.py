@@ -1,0 +1,177 @@
+"""All pictures of a run, drawn while it trains."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tinynet.data.dataset import Dataset
+from tinynet.data.loader import Loader
+from tinynet.evaluate import predict
+from tinynet.features import activations, features, layer_names, nearest
+from tinynet.layers import Dropout, Flatten
+from tinynet.plots.activations import activation_maps
+from tinynet.plots.augmentation import augmentation_sheet
+from tinynet.plots.confusion import confusion_matrix
+from tinynet.plots.curves import learning_curves
+from tinynet.plots.files import save_figure
+from tinynet.plots.kernels import first_layer_kernels
+from tinynet.plots.most_wrong import most_wrong
+from tinynet.plots.neighbours import nearest_neighbours
+from tinynet.plots.predictions import predictions
+
+SHARE = 0.05  # of the training time, for the pictures that need the net
+SHOWN, QUERIES, NEIGHBOURS, AUGMENTED, EPOCHS = 8, 5, 6, 4, 6  # pictures on a sheet
+BATCH = 16  # pictures that go through the net at a time
+UNSHOWN = (Flatten, Dropout)  # the same numbers as the layer before, in evaluation mode
+
+
+class RunPictures:
+    """A callback for `Trainer` that draws into the run's folder, `trainer.out`:
+
+    learning_curves.png, first_layer_kernels.png   after each epoch
+    predictions.png        what the net says to a few validation pictures, the same every time
+    most_wrong.png         the validation pictures that it gets most wrong
+    confusion_matrix.png   which classes it takes for which, over all validation pictures
+    nearest_in_fc7.png     the training pictures whose features, the output of the layer `features`, are nearest to
+                           those of a few validation pictures; at most `search` training pictures are looked at
+    activation_maps.png    a validation picture on its way through the net
+    augmentation.png       a few training pictures as the net gets them in the first epochs
+
+    These come at the end, and after an epoch if drawing them took less than 5 % of the training time so far. kernels:
+    the name of the first layer's weight. A net without it, or without the layer `features`, gets no such picture, which
+    is said once. Whatever fails is a warning on the screen, and training goes on; nothing in it changes: the layers are
+    back in their modes, and no random number is drawn.
+
+    val_loader: a Loader of the whole val_set in its order; its view is what the net sees of all pictures but the
+    augmented ones. Raises ValueError for search below 1.
+    """
+
+    def __init__(
+        self,
+        train_set: Dataset,
+        val_set: Dataset,
+        train_loader: Loader,
+        val_loader: Loader,
+        *,
+        kernels: str = "conv1.weight",
+        features: str = "relu7",
+        search: int = 2_000,
+    ):
+        if search < 1:
+            raise ValueError(f"RunPictures: expected search to be at least 1, got {search!r}")
+        self.train_set, self.val_set, self.train_loader, self.val_loader = train_set, val_set, train_loader, val_loader
+        self.kernels, self.features, self.search = kernels, features, search
+        self.seconds = 0.0  # spent on the pictures that need the net
+        self._said: set[str] = set()
+
+    def __call__(self, trainer: Any, record: Mapping[str, Any]) -> None:
+        if trainer.out is None:
+            self._say_once("expected a Trainer with `out`, the run's folder, got none; no picture is drawn")
+            return
+        self._save(trainer, "learning_curves.png", lambda: learning_curves(trainer.records))
+        weights = dict(trainer.model.named_parameters())
+        if self.kernels in weights:
+            self._save(trainer, "first_layer_kernels.png", lambda: self._kernels(trainer.model))
+        else:
+            self._say_once(f"the net has no {self.kernels}; training goes on without first_layer_kernels.png")
+        final = record["event"] == "final"
+        last = record.get("epoch") == trainer.epochs  # the final record comes at once
+        if final or (not last and self.seconds < SHARE * record["seconds"]):
+            began = time.perf_counter()
+            self._with_the_net(trainer)
+            self.seconds += time.perf_counter() - began
+
+    def _with_the_net(self, trainer: Any) -> None:
+        model, chosen = trainer.model, spread(self.val_set.labels, SHOWN)
+        with _failure_is_a_warning("predictions.png, most_wrong.png, confusion_matrix.png"):
+            probabilities, labels = predict(model, self.val_loader)
+            if not np.array_equal(labels, self.val_set.labels):
+                raise ValueError("RunPictures: expected val_loader to give all of val_set in its order, got another")
+            images, classes = self.val_set.images, self.val_set.classes
+            some = images[chosen], probabilities[chosen], labels[chosen], classes
+            self._save(trainer, "predictions.png", lambda: predictions(*some))
+            self._save(trainer, "most_wrong.png", lambda: most_wrong(images, probabilities, labels, classes))
+            said = probabilities.argmax(axis=1)
+            self._save(trainer, "confusion_matrix.png", lambda: confusion_matrix(labels, said, classes))
+        self._save(trainer, "activation_maps.png", lambda: self._activations(model, int(chosen[0])))
+        self._save(trainer, "augmentation.png", self._augmentation)
+        with _failure_is_a_warning("nearest_in_fc7.png"):
+            if self.features in layer_names(model):
+                self._save(trainer, "nearest_in_fc7.png", lambda: self._neighbours(model, chosen[:QUERIES]))
+            else:
+                self._say_once(f"the net has no layer {self.features!r}; training goes on without nearest_in_fc7.png")
+
+    def _kernels(self, model: Any) -> Figure:
+        weight = dict(model.named_parameters())[self.kernels].data
+        towers = max((getattr(layer, "groups", 1) for _, layer in model.named_layers()), default=1)
+        return first_layer_kernels(weight, towers if len(weight) % towers == 0 else 1)
+
+    def _activations(self, model: Any, i: int) -> Figure:
+        layers = dict(model.named_layers())
+        shown = [name for name in layer_names(model) if not isinstance(layers[name], UNSHOWN)]
+        x, _ = next(self._as_validated(self.val_set.subset([i]), 1).epoch(0))
+        return activation_maps(activations(model, x[:1], shown), self.val_set.images[i])
+
+    def _neighbours(self, model: Any, chosen: np.ndarray) -> Figure:
+        queries = self.val_set.subset(chosen)
+        every = -(-len(self.train_set) // self.search)
+        searched = self.train_set.subset(slice(None, None, every))  # a view: no picture is copied
+        ours, theirs = (features(model, self._as_validated(part, BATCH), self.features) for part in (queries, searched))
+        found = nearest(ours, theirs, min(NEIGHBOURS, len(searched)))
+        pictures, labels = searched.images[found], searched.labels[found]
+        return nearest_neighbours(queries.images, pictures, queries.labels, labels, self.val_set.classes)
+
+    def _augmentation(self) -> Figure:
+        loader = self.train_loader
+        chosen = spread(self.train_set.labels, AUGMENTED)
+        one_by_one = Loader(  # a picture's views do not depend on the order
+            self.train_set, 1, shuffle=False, seed=loader.seed, mean=loader.mean, std=loader.std, view=loader.view
+        )
+        versions = [[next(one_by_one.epoch(e, start=int(i)))[0][0] for i in chosen] for e in range(EPOCHS)]
+        return augmentation_sheet(self.train_set.images[chosen], np.array(versions), loader.mean, loader.std)
+
+    def _as_validated(self, dataset: Dataset, batch_size: int) -> Loader:
+        loader = self.val_loader
+        return Loader(
+            dataset, batch_size, shuffle=False, seed=loader.seed, mean=loader.mean, std=loader.std, view=loader.view
+        )
+
+    def _save(self, trainer: Any, file: str, draw: Callable[[], Figure]) -> None:
+        with _failure_is_a_warning(file):
+            save_figure(draw(), trainer.out / file)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            print(f"train: warning: {text}", file=sys.stderr)
+
+
+def spread(labels: np.ndarray, count: int) -> np.ndarray:
+    """Indices of up to `count` pictures of as many classes as possible: the first of each class, the classes evenly
+    spaced if there are more than `count`, then the second of each, and so on."""
+    order = np.argsort(labels, kind="stable")
+    of_class = np.bincount(labels)
+    ranks = np.arange(len(labels)) - np.repeat(np.cumsum(of_class) - of_class, of_class)  # within its class
+    order = order[np.argsort(ranks, kind="stable")]
+    present = int((of_class > 0).sum())
+    if present > count:
+        return order[np.arange(count) * present // count]
+    return order[:count]
+
+
+@contextlib.contextmanager
+def _failure_is_a_warning(file: str) -> Iterator[None]:
+    """For a picture, which on Windows a viewer may hold open: it is drawn again after the next epoch."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        if isinstance(error, OSError) and error.strerror and not error.filename:
+            text = error.strerror  # tinynet's own texts name the file and need no [Errno 28]
+        text = " ".join(text.split()) or type(error).__name__  # one line
+        print(f"train: warning: {file}: {text}; training goes on without this picture", file=sys.stderr)
