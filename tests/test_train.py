@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from tinynet import random
-from tinynet.checkpoint import JsonLines, load_metadata, load_weights
+from tinynet.checkpoint import load_metadata, load_weights
 from tinynet.errors import NonFiniteError
 from tinynet.evaluate import evaluate
+from tinynet.files import JsonLines
 from tinynet.layers import Dropout, Layer, Linear, ReLU, Sequential
 from tinynet.optim import SGD, StepLR
 from tinynet.train import Trainer
@@ -68,6 +69,10 @@ def read_log(folder):
 
     text = (folder / "log.jsonl").read_text("utf-8")
     return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def without_times(records):
@@ -183,10 +188,10 @@ def test_callbacks_follow_each_epoch_when_its_weights_are_saved(tmp_path):
         saved = load_weights(tmp_path / "weights.safetensors")
         assert all((saved[name] == parameter.data).all() for name, parameter in run.model.named_parameters())
         assert load_metadata(tmp_path / "weights.safetensors") == {"epoch": run.epoch, "step": run.step}
-        calls.append((run.epoch, run.step, record["event"], record["epoch"]))
+        calls.append((run.epoch, run.step, record["event"], record.get("epoch")))
 
     trainer(out=tmp_path, callbacks=[callback]).fit()
-    assert calls == [(1, 3, "epoch", 1), (2, 6, "epoch", 2)]
+    assert calls == [(1, 3, "epoch", 1), (2, 6, "epoch", 2), (2, 6, "final", None)]
 
 
 def test_two_runs_with_one_seed_are_equal_byte_for_byte(tmp_path):
@@ -370,7 +375,7 @@ def usual_ctrl_c():
 @pytest.mark.usefixtures("usual_ctrl_c")
 def test_ctrl_c_ends_between_two_steps_with_everything_kept(tmp_path):
     run = trainer(loader=Loader(on_batch=interrupt(at=4)), epochs=9, out=tmp_path)
-    with pytest.raises(KeyboardInterrupt, match="interrupted in epoch 2, after step 4; weights and log are in"):
+    with pytest.raises(KeyboardInterrupt, match="interrupted in epoch 2, after step 4; everything is kept in"):
         run.fit()
     saved = load_weights(tmp_path / "weights.safetensors")
     assert all((saved[name] == parameter.data).all() for name, parameter in run.model.named_parameters())
@@ -433,7 +438,7 @@ def test_it_runs_in_a_thread_which_gets_no_signals():
 def test_a_folder_with_any_name_is_made(tmp_path):
     folder = tmp_path / "Übung 1" / "走る, run"
     trainer(out=folder).fit()
-    assert sorted(os.listdir(folder)) == ["log.jsonl", "weights.safetensors"]
+    assert sorted(os.listdir(folder)) == ["checkpoints", "log.jsonl", "weights.safetensors"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
@@ -446,11 +451,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 def test_an_earlier_run_is_not_overwritten(tmp_path):
     trainer(out=tmp_path).fit()
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     with pytest.raises(FileExistsError, match=r"log\.jsonl is there already and is not overwritten"):
         (second := trainer(out=tmp_path, lr=0.01)).fit()
     assert second.model.input_grad
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(("encoding", "blocks"), [("ascii", False), ("cp1252", False), ("utf-8", True), (None, False)])

@@ -15,3 +15,15 @@ class NonFiniteError(FloatingPointError):
 
 class GradcheckError(AssertionError):
     """A gradient that backward() gave is not the derivative of forward(). The text is the report."""
+
+
+class Terminated(SystemExit):
+    """A training run was ended from outside, by SIGTERM or SIGHUP, with everything kept. Unless it is caught, the
+    program ends with exit code 128 + `signum`, as a shell reports it: 143 for SIGTERM."""
+
+    def __init__(self, signum: int, message: str = "terminated"):
+        super().__init__(128 + signum)
+        self.signum, self.message = signum, message
+
+    def __str__(self) -> str:
+        return self.message

@@ -1,38 +1,37 @@
-"""The training loop: steps, validation, a log, progress on the screen, and a clear end when numbers go bad."""
+"""The training loop: steps, validation, a log, checkpoints, and a clear end when numbers go bad."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
+import itertools
+import math
 import os
-import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from tinynet.checkpoint import JsonLines, save_weights
-from tinynet.errors import NonFiniteError
+from tinynet.checkpoint import Checkpoint, read_checkpoint
+from tinynet.diagnosis import explain_non_finite, not_learning
+from tinynet.errors import NonFiniteError, Terminated
 from tinynet.evaluate import checked_loss, evaluate, label_ranks, weights_gone_bad
 from tinynet.layers.base import Layer
 from tinynet.layers.softmax_ce import SoftmaxCE
+from tinynet.ops.parallel import get_num_threads
 from tinynet.optim import SGD
+from tinynet.progress import BAR_NUMBERS, progress_bar
+from tinynet.run_folder import RunFolder, restore
+from tinynet.signals import stop_between_batches
 
 Record = dict[str, Any]
 
-LOG, WEIGHTS = "log.jsonl", "weights.safetensors"  # in a run's folder
 STEPS_PER_RECORD = 50
-REMEDY = (
-    "Try a learning rate ten times smaller; then look at the scale of the input (mean 0, standard deviation 1) and at "
-    "the initial values."
-)
-BAR_NUMBERS = "loss {train_loss:.3f}, error {train_error:.1%}, {rate:,.0f} images/s"
+STEPS_TO_LEARN = 300  # by then the loss has fallen below chance, or something is amiss
 EPOCH_LINE = (
     "epoch {epoch}/{epochs}: loss {train_loss:.3f}, error {train_error:.1%}; validation loss {val_loss:.3f}, "
     "top-1 error {val_top1_error:.1%}, top-5 error {val_top5_error:.1%}; {images_per_second:,.0f} images/s"
@@ -63,23 +62,29 @@ class Trainer:
 
     One step: zero the gradients; loss = SoftmaxCE(model(x), labels); backward; optimizer.step(). Dropout masks are a
     function of the step's number. After each epoch come `schedule.step(val_error)` and each `callback(trainer,
-    record)`.
+    record)`; the callbacks come once more with the "final" record. With `patience`, the run ends early once that many
+    epochs in a row brought no new best top-1 error.
 
-    With `out`, a folder, the run writes log.jsonl there, each line before training goes on, and after each epoch
-    weights.safetensors. A line is one record; `trainer.records` holds them too. Errors are fractions, losses in nats:
+    With `out`, a folder, the run writes log.jsonl there, each line before training goes on; after each epoch
+    weights.safetensors, with `metadata` for whoever uses them; and checkpoints/, from which `fit(resume=...)` goes on:
+    before the first step, after each epoch, every `checkpoint_minutes` and when the run is interrupted; the last `keep`
+    stay, and the best one. A line of the log is one record; `trainer.records` holds them too. Errors are fractions,
+    losses in nats:
 
     start    epochs, parameters, and all of `config`
     step     epoch, step, lr, train_loss, train_error: after step 1 and every 50, means since the last such record
     epoch    epoch, step, lr, train_loss, train_error, val_loss, val_top1_error, val_top5_error,
-             images_per_second (of training alone), seconds (since fit began)
+             images_per_second (of training alone), seconds (since fit began, without pauses between resumed parts)
+    warning  text: if after 300 steps the loss is still what guessing gives
     final    val_top1_error, val_top5_error, epochs, seconds: the last line of a finished run
     stopped  reason, epoch, step: the last line of a run that failed, whatever the error, or was interrupted
 
     On the screen: a progress bar if it is a terminal, a line an epoch, the result as the last line; with quiet=True
     that line alone.
 
-    Raises ValueError unless `epochs` is a whole number of at least 1, TypeError for a loader without `epoch(number)`,
-    which gives batches (x, labels), or a train_loader without len(), the number of batches.
+    Raises ValueError unless `epochs`, `keep` and `patience` are whole numbers of at least 1 and checkpoint_minutes
+    is above 0, TypeError for a loader without `epoch(number)`, which gives batches (x, labels), or a train_loader
+    without len(), the number of batches.
     """
 
     def __init__(
@@ -91,49 +96,70 @@ class Trainer:
         *,
         epochs: int,
         schedule: Any = None,
+        patience: int | None = None,
         out: str | os.PathLike | None = None,
+        checkpoint_minutes: float = 10.0,
+        keep: int = 3,
         quiet: bool = False,
         callbacks: Iterable[Callable[[Trainer, Record], None]] = (),
         config: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ):
-        if not isinstance(epochs, int) or epochs < 1:
-            raise ValueError(f"Trainer: expected epochs as a whole number of at least 1, got {epochs!r}")
+        for what, count in (("epochs", epochs), ("keep", keep), ("patience", 1 if patience is None else patience)):
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                raise ValueError(f"Trainer: expected {what} as a whole number of at least 1, got {count!r}")
+        if not checkpoint_minutes > 0:
+            raise ValueError(f"Trainer: expected checkpoint_minutes above 0, got {checkpoint_minutes!r}")
         _check_loader("train_loader", train_loader, epoch="epoch(number)", __len__="len()")
         _check_loader("val_loader", val_loader, epoch="epoch(number)")
         self.model, self.optimizer, self.schedule, self.loss = model, optimizer, schedule, SoftmaxCE()
-        self.train_loader, self.val_loader, self.epochs = train_loader, val_loader, epochs
+        self.train_loader, self.val_loader, self.epochs, self.patience = train_loader, val_loader, epochs, patience
         self.out = None if out is None else Path(out)
+        self._files, self.checkpoint_minutes = RunFolder(out, keep), checkpoint_minutes
         self.quiet, self.callbacks, self.config = quiet, tuple(callbacks), dict(config or {})
-        self.epoch = self.step = 0  # done so far
+        self.metadata = dict(metadata or {})
+        self.epoch = self.batch = self.step = 0  # done so far: epochs; batches of the one under way; steps in all
         self.records: list[Record] = []
-        self._recent = Tally()  # since the last record of a step
+        self._tally, self._recent = Tally(), Tally()  # of this epoch; since the last record of a step
+        self._seconds_before = 0.0  # of the run's parts before this one
 
-    def fit(self) -> Record:
+    def fit(self, resume: str | os.PathLike | Checkpoint | None = None) -> Record:
         """Train; returns the final record.
 
-        Raises NonFiniteError naming the layer whose output or weights went bad first; KeyboardInterrupt after Ctrl-C,
-        once the step under way is done and the weights are saved (a second Ctrl-C does not wait); OSError if `out`
-        cannot be written or holds a run already.
+        resume: a checkpoint in `out`, or `out` itself for its newest good one. The run goes on from there as if it had
+        never stopped: on the same machine with the same number of threads every number is the same, to the bit.
+        Lines of the log that are newer than the checkpoint are cut off.
+
+        Raises NonFiniteError naming the layer whose output or weights went bad first; KeyboardInterrupt after Ctrl-C
+        and Terminated after SIGTERM or SIGHUP, once the step under way is done and a checkpoint is written (a second
+        signal does not wait); OSError if `out` cannot be written or holds a run already; and for `resume` what
+        `read_checkpoint` raises, and ValueError if the checkpoint does not fit the net, the loader or the log.
         """
-        self._started = time.perf_counter()
-        log = contextlib.nullcontext() if self.out is None else JsonLines(self.out / LOG)
-        with log as self._log, _stop_on_ctrl_c() as self._until_ctrl_c:
+        checkpoint = resume if resume is None or isinstance(resume, Checkpoint) else read_checkpoint(resume)
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        self.records += self._files.open(checkpoint)
+        with contextlib.closing(self._files), stop_between_batches() as self._until_a_signal:
+            self._began = time.perf_counter()
+            if checkpoint is not None:
+                self._report_resumption(checkpoint)
             input_grad, self.model.input_grad = self.model.input_grad, False  # nobody reads the gradient of a picture
             self.model.train()
             try:
-                parameters = sum(parameter.size for parameter in self.model.parameters())
-                self._record("start", **{"epochs": self.epochs, "parameters": parameters, **self.config})
-                while self.epoch < self.epochs:
+                if checkpoint is None:
+                    parameters = sum(parameter.size for parameter in self.model.parameters())
+                    self._record("start", **{"epochs": self.epochs, "parameters": parameters, **self.config})
+                    self._save_checkpoint()
+                while self.epoch < self.epochs and not self._stopped_improving():
                     self._one_epoch()
                 final = self._finish()
             except NonFiniteError as error:
-                clear = self._explain(error)
+                when = f"epoch {self.epoch + 1}, after step {self.step}, at learning rate {self.optimizer.lr:g}"
+                clear = explain_non_finite(self.model, error, when)
                 self._record_stop(str(clear))
                 raise clear from error
-            except KeyboardInterrupt:
-                epoch = self._record_stop("interrupted")
-                kept = self._save_weights()
-                raise KeyboardInterrupt(f"interrupted in epoch {epoch}, after step {self.step}{kept}") from None
+            except (KeyboardInterrupt, Terminated) as stop:
+                raise self._keep_everything(stop) from None
             except Exception as error:
                 self._record_stop(str(error) or type(error).__name__)
                 raise
@@ -143,32 +169,50 @@ class Trainer:
         return final
 
     def _one_epoch(self) -> None:
-        tally, rate, began, lr = Tally(), 0.0, time.perf_counter(), self.optimizer.lr
-        with self._progress_bar() as bar:
-            for x, labels in self._until_ctrl_c(self.train_loader.epoch(self.epoch)):
+        began, seen_before, rate, lr = time.perf_counter(), self._tally.seen, 0.0, self.optimizer.lr
+        title = f"epoch {self.epoch + 1}/{self.epochs}"
+        with (
+            progress_bar(title, self.batch, len(self.train_loader), self.quiet) as bar,
+            contextlib.closing(self._until_a_signal(self._batches())) as batches,
+        ):
+            for x, labels in batches:
                 loss, wrong = self._one_step(x, labels)
-                for means in (tally, self._recent):
+                for means in (self._tally, self._recent):
                     means.add(loss, wrong, len(labels))
                 if self.step == 1 or self.step % STEPS_PER_RECORD == 0:
-                    self._record("step", epoch=self.epoch + 1, step=self.step, lr=lr, **self._recent.means())
+                    record = self._record("step", epoch=self.epoch + 1, step=self.step, lr=lr, **self._recent.means())
                     self._recent = Tally()
-                rate = tally.seen / (time.perf_counter() - began)
-                bar.set_postfix_str(BAR_NUMBERS.format(rate=rate, **tally.means()), refresh=False)
+                    if self.step == STEPS_TO_LEARN:
+                        self._warn(not_learning(record["train_loss"], self._num_classes, self.step, lr, x))
+                if self._files.minutes_since_checkpoint() > self.checkpoint_minutes:
+                    self._save_checkpoint()
+                rate = (self._tally.seen - seen_before) / (time.perf_counter() - began)
+                bar.set_postfix_str(BAR_NUMBERS.format(rate=rate, **self._tally.means()), refresh=False)
                 bar.update()
-        if not tally.seen:
+        if not self._tally.seen:
             raise ValueError("Trainer: expected at least one picture to learn from, got a loader without any batch")
-        val = evaluate(self.model, self._until_ctrl_c(self.val_loader.epoch(0)))
-        self.epoch += 1
-        measured = {**tally.means(), **{f"val_{key}": value for key, value in val._asdict().items()}}
-        measured |= {"images_per_second": rate, "seconds": time.perf_counter() - self._started}
+        val = evaluate(self.model, self._until_a_signal(self.val_loader.epoch(0)))
+        best = val.top1_error < min(self._val_errors(), default=math.inf)
+        measured = {**self._tally.means(), **{f"val_{key}": value for key, value in val._asdict().items()}}
+        measured |= {"images_per_second": rate, "seconds": self._seconds()}
+        self.epoch, self.batch, self._tally = self.epoch + 1, 0, Tally()
         record = self._record("epoch", epoch=self.epoch, step=self.step, lr=lr, **measured)
         if not self.quiet:
             print(EPOCH_LINE.format(epochs=self.epochs, **record), flush=True)
-        self._save_weights()
         if self.schedule is not None:
             self.schedule.step(val.top1_error)
-        for callback in self.callbacks:
-            callback(self, record)
+        self._files.save_weights(self.model, self._metadata())
+        self._save_checkpoint(best)
+        self._call_back(record)
+
+    def _batches(self) -> Iterator:
+        """The batches of this epoch that are still to come."""
+        epoch = self.train_loader.epoch
+        if not self.batch:
+            return epoch(self.epoch)
+        if "start" in inspect.signature(epoch).parameters:
+            return epoch(self.epoch, start=self.batch)
+        return itertools.islice(epoch(self.epoch), self.batch, None)
 
     def _one_step(self, x: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
         """(loss, number of wrong answers) of one batch, and the weights one update further."""
@@ -178,32 +222,30 @@ class Trainer:
         with np.errstate(over="ignore", invalid="ignore"):  # the check below says more than NumPy's warnings
             self.model.backward(self.loss.backward())
             self.optimizer.step()
-        self.step += 1
+        self.step, self.batch, self._num_classes = self.step + 1, self.batch + 1, logits.shape[1]
         if bad := weights_gone_bad(self.model):
             raise NonFiniteError(*bad)
         return loss, int((label_ranks(logits, labels) > 0).sum())
 
-    def _explain(self, error: NonFiniteError) -> NonFiniteError:
-        """The error with when it came and what to try."""
-        bad = weights_gone_bad(self.model)
-        layer, what = bad or (error.layer, str(error).removeprefix(f"{error.layer}: "))
-        first = next((layer for _, layer in self.model.named_layers() if not layer.children()), self.model)
-        remedy = REMEDY
-        if bad:
-            remedy += " A wrong backward in one of the layers after it does this too."
-        elif layer == str(first) and "expected finite" in what:
-            remedy = "It is the first layer: look at the pictures that the loader gives."
-        when = f"epoch {self.epoch + 1}, after step {self.step}, at learning rate {self.optimizer.lr:g}"
-        return NonFiniteError(layer, f"{what}. Training stopped in {when}. {remedy}")
+    def _stopped_improving(self) -> bool:
+        errors = self._val_errors()
+        return self.patience is not None and bool(errors) and len(errors) - 1 - int(np.argmin(errors)) >= self.patience
 
-    # what is written and shown
+    def _val_errors(self) -> list[float]:
+        return [record["val_top1_error"] for record in self.records if record["event"] == "epoch"]
+
+    # what is written and read again
 
     def _record(self, event: str, **values: Any) -> Record:
         record = {"event": event, **values}
         self.records.append(record)
-        if self._log is not None:
-            self._log.append(record)
+        self._files.append(record)
         return record
+
+    def _warn(self, text: str | None) -> None:
+        if text:
+            self._record("warning", text=text)
+            print(f"train: warning: {text}", file=sys.stderr)
 
     def _record_stop(self, reason: str) -> int:
         """The number, from 1, of the epoch that was under way."""
@@ -212,30 +254,64 @@ class Trainer:
             self._record("stopped", reason=reason, epoch=epoch, step=self.step)
         return epoch
 
-    def _save_weights(self) -> str:
-        if self.out is None:
-            return ""
-        save_weights(self.out / WEIGHTS, self.model, {"epoch": self.epoch, "step": self.step})
-        return f"; weights and log are in {self.out}"
+    def _keep_everything(self, stop: KeyboardInterrupt | Terminated) -> KeyboardInterrupt | Terminated:
+        """A checkpoint, and the exception with what can be done now."""
+        self._files.save_weights(self.model, self._metadata())
+        self._save_checkpoint()
+        kept = "" if self.out is None else f"; everything is kept in {self.out}, from where the run can be resumed"
+        how = "interrupted" if isinstance(stop, KeyboardInterrupt) else "terminated"
+        text = f"{how} in epoch {self._record_stop(how)}, after step {self.step}{kept}"
+        return KeyboardInterrupt(text) if isinstance(stop, KeyboardInterrupt) else Terminated(stop.signum, text)
+
+    def _metadata(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "step": self.step, **self.metadata}
+
+    def _save_checkpoint(self, best: bool = False) -> None:
+        state = {
+            **{"epoch": self.epoch, "batch": self.batch, "step": self.step, "seconds": self._seconds()},
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "tally": astuple(self._tally),
+            "recent": astuple(self._recent),
+            "batches": len(self.train_loader),
+            "threads": get_num_threads(),
+            "config": self.config,
+            "metadata": self._metadata(),
+        }
+        self._files.save_checkpoint(self.model, self.optimizer, state, best)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state, batches = checkpoint.state, len(self.train_loader)
+        if state["batches"] != batches:
+            raise ValueError(
+                f"{checkpoint.path}: expected the run's {state['batches']} batches an epoch, got {batches}: other "
+                "pictures or another batch size?"
+            )
+        restore(checkpoint, self.model, self.optimizer, self.schedule)
+        self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
+        self._tally, self._recent = Tally(*state["tally"]), Tally(*state["recent"])
+        self._seconds_before, self.records = state["seconds"], []
+
+    def _report_resumption(self, checkpoint: Checkpoint) -> None:
+        if not self.quiet:
+            print(f"resumed in epoch {self.epoch + 1}, after step {self.step}, from {checkpoint.path}", flush=True)
+        threads = checkpoint.state["threads"], get_num_threads()
+        if threads[0] != threads[1]:
+            text = "the run had {} CPU threads and has {} now: its numbers will differ in their last digits"
+            print(f"train: warning: {text.format(*threads)} from those of a run never stopped", file=sys.stderr)
 
     def _finish(self) -> Record:
         last = next(record for record in reversed(self.records) if record["event"] == "epoch")
         errors = {key: last[key] for key in ("val_top1_error", "val_top5_error")}
-        return self._record("final", **errors, epochs=self.epoch, seconds=time.perf_counter() - self._started)
+        record = self._record("final", **errors, epochs=self.epoch, seconds=self._seconds())
+        self._call_back(record)
+        return record
 
-    def _progress_bar(self) -> tqdm:
-        on_screen = sys.stderr is not None and sys.stderr.isatty() and not self.quiet
-        columns, rows = shutil.get_terminal_size()  # 80 x 24 if the screen does not tell
-        return tqdm(
-            desc=f"epoch {self.epoch + 1}/{self.epochs}",
-            total=len(self.train_loader),
-            disable=not on_screen,
-            ascii="utf" not in str(getattr(sys.stderr, "encoding", None)).lower(),  # then # for blocks
-            leave=False,
-            ncols=columns - 1,
-            nrows=rows,
-            bar_format="{desc}: {percentage:3.0f}%, {remaining} left{postfix} |{bar:20}|",  # what comes last is cut off
-        )
+    def _call_back(self, record: Record) -> None:
+        for callback in self.callbacks:
+            callback(self, record)
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._began
 
 
 def _check_loader(what: str, loader: Any, **needed: str) -> None:
@@ -244,32 +320,3 @@ def _check_loader(what: str, loader: Any, **needed: str) -> None:
             f"Trainer: expected {what} to have {' and '.join(needed.values())}, got {type(loader).__name__}; "
             "use a tinynet.data.Loader or a class with these methods"
         )
-
-
-@contextlib.contextmanager
-def _stop_on_ctrl_c() -> Iterator[Callable[[Iterable], Iterator]]:
-    """Gives a function that passes batches on until Ctrl-C comes, and then raises KeyboardInterrupt: no step is left
-    half done. A second Ctrl-C raises at once. A program's own handler, and threads, which get no signals, are left be.
-    """
-    came = threading.Event()
-
-    def until_ctrl_c(batches: Iterable) -> Iterator:
-        for batch in batches:
-            if came.is_set():
-                raise KeyboardInterrupt
-            yield batch
-
-    def on_ctrl_c(signum: int, frame: Any) -> None:
-        if came.is_set():
-            raise KeyboardInterrupt
-        came.set()
-
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    ours = in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, on_ctrl_c)
-    try:
-        yield until_ctrl_c
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)

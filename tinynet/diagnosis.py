@@ -1,0 +1,46 @@
+"""What to look at when training goes wrong: numbers that became NaN or infinite, and a loss that does not fall."""
+
+import math
+
+import numpy as np
+
+from tinynet.errors import NonFiniteError
+from tinynet.evaluate import weights_gone_bad
+from tinynet.layers.base import Layer
+
+REMEDY = (
+    "Try a learning rate ten times smaller; then look at the scale of the input (mean 0, standard deviation 1) and at "
+    "the initial values."
+)
+AFTER_A_STEP = " A wrong backward in one of the layers after it does this too."
+FIRST_LAYER = "It is the first layer: look at the pictures that the loader gives."
+
+
+def explain_non_finite(model: Layer, error: NonFiniteError, when: str) -> NonFiniteError:
+    """The error with when it came ("epoch 1, after step 3") and what to try; weights that are bad already are named
+    rather than the layer that met their output."""
+    bad = weights_gone_bad(model)
+    layer, what = bad or (error.layer, str(error).removeprefix(f"{error.layer}: "))
+    first = next((layer for _, layer in model.named_layers() if not layer.children()), model)
+    remedy = REMEDY
+    if bad:
+        remedy += AFTER_A_STEP
+    elif layer == str(first) and "expected finite" in what:
+        remedy = FIRST_LAYER
+    return NonFiniteError(layer, f"{what}. Training stopped in {when}. {remedy}")
+
+
+def not_learning(loss: float, num_classes: int, step: int, lr: float, x: np.ndarray) -> str | None:
+    """What to look at if the loss (nats) is still what guessing gives, ln K, or worse; None if it is 2 % below.
+
+    x: a batch of the input, whose scale is told.
+    """
+    chance = math.log(num_classes)
+    if loss < 0.98 * chance:
+        return None
+    return (
+        f"loss still {loss:.3f} after {step} steps, guessing gives ln {num_classes} = {chance:.3f}. If it stays there, "
+        "look at the initial values (does the signal die out or blow up from layer to layer? then take He's, "
+        f"init.he_normal), the learning rate ({lr:g}: try ten times more and ten times less) and the input's scale "
+        f"(this batch has mean {x.mean():.3g} and standard deviation {x.std():.3g})"
+    )
