@@ -1,53 +1,64 @@
-"""Train a small two-tower AlexNet. Without arguments it draws its own pictures, so that no file is needed.
+"""Train an AlexNet. Without arguments: a small one on pictures that the program draws, so that no file is needed. With
+--data FOLDER, a folder of class folders of your photographs: the paper's net.
 
-A run's folder holds config.json, log.jsonl, weights.safetensors, learning_curves.png and first_layer_kernels.png, the
-last three renewed after each epoch; a picture that cannot be written is a warning only. Exit codes: 0 done, 1 failed,
-2 wrong usage, 130 ended by Ctrl-C, weights kept.
+A run's folder holds config.json, log.jsonl, weights.safetensors, checkpoints/ and pictures of what was learned, renewed
+after each epoch; a picture that cannot be written is a warning only. Ctrl-C ends a run with everything kept, and
+--resume goes on with it. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C, 143 by SIGTERM.
 """
 
 import argparse
 import contextlib
 import itertools
 import json
-import math
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+from options import PHOTOS, parse_arguments
 
 import tinynet
 from tinynet import data
-from tinynet.checkpoint import atomic_write, cannot_write
-from tinynet.models import alexnet_mini
-from tinynet.optim import SGD, StepLR
-from tinynet.plots import first_layer_kernels, learning_curves, save_figure
-from tinynet.train import LOG, Record, Trainer
+from tinynet.checkpoint import Checkpoint, layer_names, load_metadata, load_pretrained, read_checkpoint
+from tinynet.data import Augment, CentreCrop, Dataset, Loader, TenCrop
+from tinynet.errors import Terminated
+from tinynet.evaluate import evaluate
+from tinynet.files import atomic_write, cannot_write
+from tinynet.layers import Sequential
+from tinynet.models import alexnet, alexnet_mini
+from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau
+from tinynet.plots import RunPictures
+from tinynet.run_folder import LOG
+from tinynet.train import Trainer
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "shapes": {"epochs": 3, "batch_size": 64, "lr": 0.01, "train_size": 20_000, "val_size": 2_000},
-    "mnist": {"epochs": 2, "batch_size": 64, "lr": 0.01, "train_size": None, "val_size": None},
-    "fashion-mnist": {"epochs": 2, "batch_size": 64, "lr": 0.01, "train_size": None, "val_size": None},
-    "cifar-10": {"epochs": 12, "batch_size": 64, "lr": 0.01, "train_size": None, "val_size": None},
-}
-DROP_AFTER = 0.6  # of the epochs: from there on the learning rate is a tenth
+COLOUR_NOISE = 0.1  # section 4.1
+DROPS = 0.6, 0.85  # of the epochs, where --schedule step takes a tenth of the learning rate
+LAST = "fc8"  # the layer that knows the classes
 
 
 def main() -> int:
-    args = parse_arguments()
+    args = parse_arguments(__doc__ or "")
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may hold what the screen cannot show
     try:
-        with run_folder(args.out, args.data) as args.out:
-            train(args)
+        if getattr(args, "evaluate", None):
+            measure(args)
+        elif getattr(args, "resume", None):
+            go_on(args)
+        else:
+            with run_folder(args.out, args.data) as args.out:
+                train(args)
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted before training began: nothing is kept", file=sys.stderr)
         return 130
-    except (OSError, ValueError, FloatingPointError, MemoryError) as error:
+    except Terminated as end:
+        print(end, file=sys.stderr)
+        return int(end.code or 0)
+    except (OSError, ValueError, FloatingPointError, MemoryError, ImportError) as error:
         print(f"train_alexnet.py: error: {reason(error)}", file=sys.stderr)
         return 1
     return 0
@@ -59,63 +70,203 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def train(args: argparse.Namespace) -> None:
-    sizes = {"train_size": args.train_size, "validation_size": args.val_size}
-    train_set, val_set = data.load(args.data, args.data_dir, seed=args.seed, **sizes)
-    mean, std = data.channel_statistics(train_set)
-    train_loader = data.Loader(train_set, args.batch_size, shuffle=True, seed=args.seed, mean=mean, std=std)
-    val_loader = data.Loader(val_set, args.batch_size, shuffle=False, seed=args.seed, mean=mean, std=std)
-    num_classes = len(train_set.classes)
-    model = alexnet_mini(num_classes, train_set.channels, train_set.image_size[0], seed=args.seed)
+# the parts of a run
+
+
+def pictures(args: argparse.Namespace) -> tuple[Dataset, Dataset]:
+    """(to learn from, to validate on)."""
+    if args.data_kind != PHOTOS:
+        sizes = {"train_size": args.train_size, "validation_size": args.val_size}
+        return data.load(args.data, args.data_dir, seed=args.seed, image_size=args.image_size, progress=True, **sizes)
+    found = data.photos(args.data, size=stored_size(args.image_size), progress=not args.quiet)
+    for skipped in found.skipped[:10]:
+        print(f"train_alexnet.py: warning: skipped {skipped.path}: {skipped.reason}", file=sys.stderr)
+    if found.skipped:
+        print(
+            f"train_alexnet.py: warning: {len(found.skipped)} file{'s' * (len(found.skipped) > 1)} skipped in all",
+            file=sys.stderr,
+        )
+    return found.train, found.validation
+
+
+def stored_size(image_size: int) -> int:
+    """Photographs are kept a little larger than the net's input, which crops are cut from: 256 for the paper's 224 (and
+    for 227, see `alexnet`), and in that proportion."""
+    return 256 if image_size == 227 else round(image_size * 256 / 224)
+
+
+def network(model: str, preset: str | None, num_classes: int, in_channels: int, image_size: int, seed: int = 0) -> Any:
+    if model == "alexnet_mini":
+        return alexnet_mini(num_classes, in_channels, image_size, seed=seed)
+    if in_channels != 3:
+        raise ValueError(f"alexnet: expected pictures in colour, got {in_channels} channel; use --model alexnet_mini")
+    return alexnet(str(preset), num_classes, seed=seed)
+
+
+def input_scale(args: argparse.Namespace, train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, std): of each channel; for the paper's net the mean picture, and 0-255 as they are (section 2)."""
+    if args.model == "alexnet" and args.preset == "paper":
+        return data.mean_picture(train_set), np.full(train_set.channels, 1 / 255)
+    return data.channel_statistics(train_set)
+
+
+def training_view(args: argparse.Namespace, train_set: Dataset) -> CentreCrop | Augment:
+    if args.augment == "none":
+        return CentreCrop(args.image_size)
+    padding = args.image_size // 8 if args.image_size == train_set.image_size[0] else 0
+    if args.augment != "paper":
+        return Augment(args.image_size, padding=padding, mirror=args.augment == "mirror")
+    colour = data.colour_components(train_set)
+    return Augment(args.image_size, padding=padding, mirror=True, colour_noise=COLOUR_NOISE, colour=colour)
+
+
+def learning_schedule(name: str, optimizer: SGD, epochs: int) -> Any:
+    if name == "step":
+        return MultiStepLR(optimizer, [max(1, round(share * epochs)) for share in DROPS])
+    return ReduceLROnPlateau(optimizer) if name == "plateau" else None
+
+
+def freeze(model: Sequential, layers: list[str]) -> None:
+    """Their parameters keep their values: learning rate 0."""
+    for layer in layers:
+        own = [parameter for name, parameter in model.named_parameters() if name.rpartition(".")[0] == layer]
+        if not own:
+            known = layer_names(name for name, _ in model.named_parameters())
+            raise ValueError(f"--freeze: expected layers out of {known}; got {layer!r}")
+        for parameter in own:
+            parameter.lr_mult = 0.0
+
+
+# what the program does
+
+
+def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> None:
+    train_set, val_set = pictures(args)
+    num_classes = args.num_classes or len(train_set.classes)
+    if num_classes < len(train_set.classes):
+        raise ValueError(f"--num-classes: expected at least the data's {len(train_set.classes)}, got {num_classes}")
+    model = network(args.model, args.preset, num_classes, train_set.channels, args.image_size, args.seed)
+    mean, std = input_scale(args, train_set)
+    metadata = {
+        **{"model": args.model, "preset": args.preset, "num_classes": num_classes, "classes": list(train_set.classes)},
+        **{"in_channels": train_set.channels, "image_size": args.image_size, "std": std.tolist()},
+        "mean": mean.tolist() if mean.ndim == 1 else None,  # a mean picture is made again from the training pictures
+    }
+    if args.pretrained and checkpoint is None:
+        same_classes = load_metadata(args.pretrained).get("classes") == metadata["classes"]
+        taken = load_pretrained(model, args.pretrained, replace=() if same_classes else (LAST,))
+        if not args.quiet:
+            print(f"begin  with {layer_names(taken)} of {args.pretrained}")
+    freeze(model, args.freeze)
+    options = {"seed": args.seed, "mean": mean, "std": std, "workers": args.workers}
+    train_loader = Loader(train_set, args.batch_size, view=training_view(args, train_set), **options)
+    val_loader = Loader(val_set, args.batch_size, view=CentreCrop(args.image_size), shuffle=False, **options)
     optimizer = SGD(model.parameters(), args.lr, args.momentum, args.weight_decay)
-    config = describe(args) | {"num_classes": num_classes}
-    atomic_write(args.out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    fingerprints = {"train": train_set.fingerprint(), "validation": val_set.fingerprint()}
+    if checkpoint is None:
+        config = describe(args) | {"num_classes": num_classes, "fingerprints": fingerprints}
+        atomic_write(args.out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    else:
+        config = checkpoint.state["config"]
+        if config["fingerprints"] != fingerprints:
+            raise ValueError(f"--resume: expected the pictures that the run began with, got others in {args.data}")
     if not args.quiet:
         size = " x ".join(map(str, train_set.images.shape[1:]))
         parameters = sum(parameter.size for parameter in model.parameters())
+        name = args.model + (f" ({args.preset})" if args.preset else "")
         print(f"data   {args.data}: {len(train_set):,} pictures to learn from, {len(val_set):,} to validate on, {size}")
-        print(f"net    alexnet_mini: {parameters:,} parameters, {num_classes} classes; {config['threads']} CPU threads")
+        print(
+            f"net    {name}: {parameters:,} parameters, {num_classes} classes; {tinynet.get_num_threads()} CPU threads"
+        )
         print(
             f"learn  {args.epochs} x {len(train_loader):,} steps of {args.batch_size} pictures, from rate {args.lr:g}"
         )
         print(f"write  to {args.out}", flush=True)
+    callbacks: list[Any] = [RunPictures(train_set, val_set, train_loader, val_loader)]
+    if args.tensorboard:
+        from tinynet.tensorboard import TensorBoard
 
-    def draw(trainer: Trainer, record: Record) -> None:
-        kernels = dict(model.named_parameters())["conv1.weight"].data
-        with failure_is_a_warning():
-            save_figure(learning_curves(trainer.records), args.out / "learning_curves.png")
-        with failure_is_a_warning():
-            save_figure(first_layer_kernels(kernels), args.out / "first_layer_kernels.png")
-
-    trainer = Trainer(
+        callbacks.append(TensorBoard())
+    Trainer(
         model,
         optimizer,
         train_loader,
         val_loader,
         epochs=args.epochs,
-        schedule=StepLR(optimizer, max(1, round(DROP_AFTER * args.epochs))),
+        schedule=learning_schedule(args.schedule, optimizer, config["epochs"]),
+        patience=args.patience,
         out=args.out,
+        checkpoint_minutes=args.checkpoint_minutes,
         quiet=args.quiet,
-        callbacks=[draw],
+        callbacks=callbacks,
         config=config,
+        metadata=metadata,
+    ).fit(resume=checkpoint)
+
+
+def go_on(args: argparse.Namespace) -> None:
+    """--resume: the run's own settings, from its checkpoint, and what was given besides."""
+    checkpoint = read_checkpoint(args.resume)
+    settings = dict(checkpoint.state["config"])
+    for name in ("data_dir", "pretrained"):
+        settings[name] = settings[name] and Path(settings[name])
+    settings |= {"out": checkpoint.path.parent.parent, "quiet": False, "tensorboard": False} | vars(args)
+    train(argparse.Namespace(**settings), checkpoint)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """--evaluate: the error of one net, or of several nets' mean, on the validation pictures."""
+    about = [load_metadata(path) for path in args.evaluate]
+    for path, found in zip(args.evaluate, about, strict=True):
+        if "model" not in found:
+            raise ValueError(f"{path}: expected weights that this program wrote, got others: the net is not known")
+        differing = [key for key in ("image_size", "classes", "in_channels") if found[key] != about[0][key]]
+        if differing:
+            raise ValueError(
+                f"{path}: expected the same {' and '.join(differing)} as in {args.evaluate[0]}, got others"
+            )
+    args.image_size, args.model, args.preset = (about[0][key] for key in ("image_size", "model", "preset"))
+    train_set, val_set = pictures(args)
+    if list(val_set.classes) != about[0]["classes"]:
+        raise ValueError(
+            f"--evaluate: expected the classes of the weights, {about[0]['classes']}, got {val_set.classes}"
+        )
+    view = TenCrop(args.image_size) if args.ten_crop else CentreCrop(args.image_size)
+    batch_size = max(1, args.batch_size // view.views)
+    nets, scales = [], set()
+    for path, found in zip(args.evaluate, about, strict=True):
+        nets.append(network(*(found[key] for key in ("model", "preset", "num_classes", "in_channels", "image_size"))))
+        load_pretrained(nets[-1], path)
+        scales.add(json.dumps([found["mean"], found["std"]]))
+    if len(scales) > 1:
+        raise ValueError(
+            "--evaluate: expected nets trained on the same pictures, got ones whose input has another scale"
+        )
+    mean, std = about[0]["mean"], about[0]["std"]
+    loader = Loader(
+        val_set,
+        batch_size,
+        shuffle=False,
+        view=view,
+        mean=data.mean_picture(train_set) if mean is None else mean,
+        std=std,
+        workers=args.workers,
     )
-    trainer.fit()
-
-
-@contextlib.contextmanager
-def failure_is_a_warning() -> Iterator[None]:
-    """For a picture, which on Windows a viewer may hold open: without it training goes on, and it is drawn again after
-    the next epoch."""
-    try:
-        yield
-    except Exception as error:
-        text = " ".join(reason(error).split())  # one line
-        print(f"train_alexnet.py: warning: {text}; training goes on without this picture", file=sys.stderr)
+    result = evaluate(nets, loader)
+    crops = "ten crops" if args.ten_crop else "centre crop"
+    print(
+        f"{len(val_set):,} pictures, {len(nets)} net{'s' * (len(nets) > 1)}, {crops}: top-1 error "
+        f"{result.top1_error:.2%}, top-5 error {result.top5_error:.2%}, loss {result.loss:.4f}"
+    )
 
 
 def describe(args: argparse.Namespace) -> dict[str, Any]:
     """All settings, and what else decides the numbers that come out."""
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    for name in ("data_dir", "pretrained"):  # a run may be resumed from another folder
+        settings[name] = settings[name] and str(Path(settings[name]).resolve())
+    if args.data_kind == PHOTOS:
+        settings["data"] = str(Path(args.data).resolve())
     versions = {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -138,7 +289,7 @@ def run_folder(out: Path | None, name: str) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for n in itertools.count(1) if out is None else ():
             with contextlib.suppress(FileExistsError):
-                made, folder = True, Path("runs", f"{name}-{n}")
+                made, folder = True, Path("runs", f"{Path(name).resolve().name}-{n}")
                 folder.mkdir()
                 break
         with tempfile.TemporaryFile(dir=folder):
@@ -146,73 +297,16 @@ def run_folder(out: Path | None, name: str) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(folder, error) from error
     if (folder / LOG).exists():
-        raise FileExistsError(f"expected a folder without a run, got {folder}, which holds {LOG}; give --out another")
+        raise FileExistsError(
+            f"expected a folder without a run, got {folder}, which holds {LOG}; give --out another, or go on with that "
+            f"run by --resume {folder}"
+        )
     try:
         yield folder
     finally:
         if made:
             with contextlib.suppress(OSError):  # which it raises if the folder is not empty
                 folder.rmdir()
-
-
-def parse_arguments() -> argparse.Namespace:
-    def default(option: str) -> str:
-        return "default: " + ", ".join(f"{values[option] or 'all'} for {name}" for name, values in DEFAULTS.items())
-
-    count = number(int, "a whole number of at least 1", lambda n: n >= 1)
-    seed = number(int, "a whole number in [0, 2**64)", lambda n: 0 <= n < 2**64)
-    above_0 = number(float, "a finite number above 0", lambda x: 0 < x < math.inf)
-    below_1 = number(float, "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
-    at_least_0 = number(float, "a finite number of at least 0", lambda x: 0 <= x < math.inf)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    add = parser.add_argument
-    add("--data", choices=DEFAULTS, default="shapes", help="(default: shapes, which the program draws)")
-    add("--data-dir", type=Path, metavar="DIR", help="folder of the data set's files, or its parent; not for shapes")
-    add("--train-size", type=count, metavar="N", help=f"pictures to learn from ({default('train_size')})")
-    add("--val-size", type=count, metavar="N", help=f"pictures to validate on ({default('val_size')})")
-    add("--epochs", type=count, metavar="N", help=f"passes over the training pictures ({default('epochs')})")
-    add("--batch-size", type=count, metavar="N", help=f"pictures in a step ({default('batch_size')})")
-    add("--lr", type=above_0, metavar="R", help=f"learning rate; a tenth of it near the end ({default('lr')})")
-    add("--momentum", type=below_1, metavar="M", default=0.9, help="share of the last update kept (default: 0.9)")
-    add("--weight-decay", type=at_least_0, metavar="D", default=5e-4, help="pull of weights to 0 (default: 0.0005)")
-    add("--seed", type=seed, metavar="N", default=0, help="of shapes, initial weights, order, dropout (default: 0)")
-    add("--devices", metavar="LIST", default="cpu", help="where to compute; so far cpu alone (default: cpu)")
-    add("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DATA-N, N the first free number)")
-    add("--quiet", action="store_true", help="print the result and errors only")
-    args = parser.parse_args()
-    if args.devices != "cpu":
-        parser.error(
-            f"argument --devices: expected cpu, got {args.devices!r}: GPUs (cuda:0) and nets split over several "
-            "devices come in a later version; leave the option out to train on the CPU"
-        )
-    if args.data != "shapes" and args.data_dir is None:
-        parser.error(f"argument --data-dir: expected the folder of {args.data}'s files, got none")
-    if args.data == "shapes" and args.data_dir is not None:
-        parser.error(
-            f"argument --data-dir: expected none for shapes, which the program draws, got {str(args.data_dir)!r}; "
-            "leave it out, or choose other --data"
-        )
-    for option, value in DEFAULTS[args.data].items():
-        if getattr(args, option) is None:
-            setattr(args, option, value)
-    return args
-
-
-def number(kind: type, expected: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:
-    """A type for argparse, whose error says what was expected and what came."""
-
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not fits(value):
-            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-        return value
-
-    return parse
 
 
 if __name__ == "__main__":

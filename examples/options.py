@@ -1,0 +1,182 @@
+"""The command line of train_alexnet.py: its options, their defaults for each kind of data, and what goes together."""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tinynet import data
+from tinynet.models import PRESETS
+
+PHOTOS = "photos"  # a folder of class folders
+# what --data decides unless an option says otherwise
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "shapes": {"epochs": 3, "train_size": 20_000, "val_size": 2_000, "augment": "none"},
+    "mnist": {"epochs": 2, "augment": "none"},
+    "fashion-mnist": {"epochs": 2, "augment": "none"},
+    "cifar-10": {"epochs": 25, "augment": "mirror"},
+    PHOTOS: {"epochs": 90, "augment": "paper", "workers": 1},
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "alexnet_mini": {"batch_size": 64, "lr": 0.01, "schedule": "step"},
+    "alexnet": {"batch_size": 128, "lr": 0.01, "schedule": "plateau", "preset": "paper"},
+}
+COMMON: dict[str, Any] = {
+    **{"data_dir": None, "train_size": None, "val_size": None, "image_size": None, "preset": None, "num_classes": None},
+    **{"momentum": 0.9, "weight_decay": 5e-4, "patience": None, "workers": 0, "seed": 0, "devices": "cpu"},
+    **{"pretrained": None, "freeze": [], "out": None, "checkpoint_minutes": 10.0, "quiet": False, "tensorboard": False},
+    **{"resume": None, "evaluate": None, "ten_crop": False},
+}
+IMAGE_SIZES = {"shapes": 32, "mnist": 28, "fashion-mnist": 28, "cifar-10": 32, PHOTOS: 64}  # for alexnet_mini
+INPUT_SIZES = {"paper": 227, "torchvision": 224}  # of the presets of alexnet
+AUGMENT = {
+    "none": "the picture, or its centre if it is larger than the net's input",
+    "crop": "a random crop, of pictures of the input's own size after padding them by an eighth",
+    "mirror": "crop, and half of the pictures mirrored",
+    "paper": "mirror, and colour noise (Krizhevsky et al. 2012, section 4.1)",
+}
+SCHEDULES = {
+    "step": "a tenth after 60 and 85 %% of the epochs",
+    "plateau": "a tenth each time the validation error stops improving, three times (the paper's)",
+    "constant": "the same throughout",
+}
+WITH_RESUME = {"resume", "epochs", "workers", "quiet", "checkpoint_minutes", "data_dir", "tensorboard"}
+WITH_EVALUATE = {"evaluate", "data", "data_dir", "train_size", "val_size", "batch_size", "ten_crop", "seed", "workers"}
+
+
+def parse_arguments(description: str) -> argparse.Namespace:
+    """All options; the program ends with exit code 2 if one is wrong or they do not go together. With --resume, those
+    alone that were given, for the run's own are in its checkpoint."""
+    parser = argument_parser(description)
+    given = vars(parser.parse_args())
+
+    def wrong(option: str, expected: str, remedy: str = "") -> None:
+        got = repr(str(given[option])) if option in given else "none"
+        name = "--" + option.replace("_", "-")
+        parser.error(f"argument {name}: expected {expected}, got {got}" + (f"; {remedy}" if remedy else ""))
+
+    def refuse_beside(option: str, allowed: set[str], reason: str) -> None:
+        for other in given.keys() - allowed:
+            wrong(other, f"none beside --{option}", reason)
+
+    if given.get("devices", "cpu") != "cpu":
+        wrong("devices", "cpu", "GPUs and nets split over several devices come in a later version")
+    if "resume" in given:
+        refuse_beside("resume", WITH_RESUME, "a run goes on with its own settings")
+        return argparse.Namespace(**given)
+    kind = given["data_kind"] = data_kind(given.setdefault("data", "shapes"))
+    if kind is None:
+        wrong("data", f"one of {', '.join(data.NAMES)}, or a folder of class folders of photographs")
+    if "evaluate" in given:
+        refuse_beside("evaluate", WITH_EVALUATE | {"data_kind"}, "the net and its input are what the file says")
+    elif "ten_crop" in given:
+        wrong("ten_crop", "it beside --evaluate", "in training the centre crop is measured")
+    if kind in ("shapes", PHOTOS) and "data_dir" in given:
+        wrong("data_dir", "none", "shapes are drawn, and a folder of photographs is given as --data")
+    for option in given.keys() & {"train_size", "val_size"} if kind == PHOTOS else ():
+        wrong(option, "none with a folder of photographs, which is read whole")
+    model = given.setdefault("model", "alexnet" if kind == PHOTOS else "alexnet_mini")
+    if model != "alexnet" and "preset" in given:
+        wrong("preset", "none but with --model alexnet")
+    if model == "alexnet" and kind in ("mnist", "fashion-mnist", "cifar-10"):
+        wrong("model", f"alexnet_mini for {kind}, whose pictures are small")
+    values = COMMON | DEFAULTS[str(kind)] | MODELS[model] | given
+    size = INPUT_SIZES[values["preset"]] if model == "alexnet" else IMAGE_SIZES[str(kind)]
+    values["image_size"] = values["image_size"] or size
+    if model == "alexnet" and values["image_size"] != size:
+        wrong("image_size", f"{size}, what {values['preset']}'s alexnet takes")
+    if kind not in ("shapes", PHOTOS) and not 28 <= values["image_size"] <= IMAGE_SIZES[str(kind)]:
+        wrong("image_size", f"28 to {IMAGE_SIZES[str(kind)]} for {kind}")
+    return argparse.Namespace(**values)
+
+
+def data_kind(name: str) -> str | None:
+    """The set's name, PHOTOS for a folder, or None."""
+    if name in data.NAMES:
+        return name
+    return PHOTOS if Path(name).is_dir() else None
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    count = number(int, "a whole number of at least 1", lambda n: n >= 1)
+    workers = number(int, "a whole number in [0, 64]", lambda n: 0 <= n <= 64)
+    classes = number(int, "a whole number in [2, 100000]", lambda n: 2 <= n <= 100_000)
+    size = number(int, "a whole number in [28, 512]", lambda n: 28 <= n <= 512)
+    seed = number(int, "a whole number in [0, 2**64)", lambda n: 0 <= n < 2**64)
+    above_0 = number(float, "a finite number above 0", lambda x: 0 < x < math.inf)
+    below_1 = number(float, "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
+    at_least_0 = number(float, "a finite number of at least 0", lambda x: 0 <= x < math.inf)
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    add = parser.add_argument_group("what to learn from").add_argument
+    add("--data", metavar="NAME|DIR", help=f"one of {', '.join(data.NAMES)}, or a folder of class folders of "
+        "photographs (default: shapes, which the program draws)")  # fmt: skip
+    add("--data-dir", type=Path, metavar="DIR", help="folder of a named set's files, or its parent (default: they are "
+        "downloaded once)")  # fmt: skip
+    add("--train-size", type=count, metavar="N", help="pictures to learn from (default: 20000 shapes, else all)")
+    add("--val-size", type=count, metavar="N", help="pictures to validate on (default: 2000 shapes, else all)")
+    add("--image-size", type=size, metavar="S", help="the net's input is S x S (default: 227 for the paper's net, 224 "
+        "for torchvision's; for alexnet_mini the set's own, 64 for photographs)")  # fmt: skip
+    add("--augment", choices=AUGMENT, help=explain(AUGMENT, "mirror for cifar-10, paper for photographs, else none"))
+    add("--workers", type=workers, metavar="N", help="threads that prepare batches ahead; the numbers do not depend on "
+        "it (default: 1 for photographs, else 0)")  # fmt: skip
+    add = parser.add_argument_group("the net").add_argument
+    add("--model", choices=MODELS, help="(default: alexnet for photographs, else alexnet_mini)")
+    add("--preset", choices=PRESETS, help="which alexnet (default: paper)")
+    add("--num-classes", type=classes, metavar="K", help="outputs of the net (default: the data's classes)")
+    add("--pretrained", type=Path, metavar="FILE", help="begin with these weights; fc8 is new unless the classes are "
+        "the same")  # fmt: skip
+    add("--freeze", type=names, metavar="LAYERS", help="layers that do not learn, such as conv1,conv2")
+    add = parser.add_argument_group("how to learn").add_argument
+    add("--epochs", type=count, metavar="N", help="passes over the training pictures (default: 3 for shapes, 25 for "
+        "cifar-10, 90 for photographs, else 2)")  # fmt: skip
+    add("--batch-size", type=count, metavar="N", help="pictures in a step (default: 128 for alexnet, 64 for the mini)")
+    add("--lr", type=above_0, metavar="R", help="learning rate at the start (default: 0.01)")
+    add("--momentum", type=below_1, metavar="M", help="share of the last update kept (default: 0.9)")
+    add("--weight-decay", type=at_least_0, metavar="D", help="pull of weights to 0 (default: 0.0005)")
+    add("--schedule", choices=SCHEDULES, help=explain(SCHEDULES, "plateau for alexnet, step for the mini"))
+    add("--patience", type=count, metavar="N", help="end early after N epochs without a new best (default: do not)")
+    add("--seed", type=seed, metavar="N", help="of shapes, initial weights, order, crops, dropout (default: 0)")
+    add("--devices", metavar="LIST", help="where to compute; so far cpu alone (default: cpu)")
+    add = parser.add_argument_group("the run").add_argument
+    add("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DATA-N, N the first free number)")
+    add("--resume", type=Path, metavar="PATH", help="go on with a run: its folder, or a checkpoint in it")
+    add("--checkpoint-minutes", type=above_0, metavar="T", help="a checkpoint at least every T minutes (default: 10)")
+    add("--tensorboard", action="store_true", help="write event files for TensorBoard too (needs tensorboardX)")
+    add("--evaluate", type=Path, nargs="+", metavar="FILE", help="do not train: the error of these weights on the "
+        "validation pictures; of several nets the mean of their probabilities")  # fmt: skip
+    add("--ten-crop", action="store_true", help="with --evaluate: corners, centre and their mirrored copies, averaged")
+    add("--quiet", action="store_true", help="print the result, warnings and errors only")
+    return parser
+
+
+def explain(choices: dict[str, str], default: str) -> str:
+    return "; ".join(f"{name}: {text}" for name, text in choices.items()) + f" (default: {default})"
+
+
+def names(text: str) -> list[str]:
+    """The items of a list with commas."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
+    return found
+
+
+def number(kind: type, expected: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:
+    """A type for argparse, whose error says what was expected and what came."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not fits(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return parse

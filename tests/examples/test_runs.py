@@ -1,0 +1,277 @@
+"""Kinds of run of train_alexnet.py: photographs, resumed, fine-tuned, evaluated."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PROGRAM
+from PIL import Image
+
+from tinynet.checkpoint import load_metadata, load_weights, read_checkpoint
+
+TIMES = "seconds", "images_per_second"
+TINY = "--train-size", 40, "--val-size", 20, "--batch-size", 10, "--lr", 0.001, "--quiet"
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("TINYNET_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder of ten coloured photographs, six of cats and four of dogs, and one file that is no picture."""
+    rng = np.random.default_rng(0)
+    for name, count in (("cats", 6), ("dogs", 4)):
+        (tmp_path / "album" / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 256, (80 + 7 * i, 90, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "album" / name / f"{i}.png")
+    (tmp_path / "album" / "dogs" / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
+    return tmp_path / "album"
+
+
+MINI = "--model", "alexnet_mini", "--image-size", 32, "--batch-size", 4, "--epochs", 1, "--lr", 0.001
+
+
+def log(folder):
+    records = [json.loads(line) for line in Path(folder, "log.jsonl").read_text("utf-8").splitlines()]
+    return [{key: value for key, value in record.items() if key not in TIMES} for record in records]
+
+
+def assert_same_run(one, other):
+    assert Path(one, "weights.safetensors").read_bytes() == Path(other, "weights.safetensors").read_bytes()
+    starts = [{key: value for key, value in log(folder)[0].items() if key != "out"} for folder in (one, other)]
+    assert starts[0] == starts[1]
+    assert log(one)[1:] == log(other)[1:]
+
+
+# photographs
+
+
+def test_a_folder_of_photographs(quick, capfd, album):
+    assert quick("--data", album, *MINI) == 0
+    output = capfd.readouterr()
+    assert f"{album}: 8 pictures to learn from, 2 to validate on, 3 x 37 x 37" in output.out
+    assert re.search(r"warning: skipped .*broken\.jpg: ", output.err)
+    assert "warning: 1 file skipped in all" in output.err
+    metadata = load_metadata("runs/album-1")
+    assert metadata["classes"] == ["cats", "dogs"]
+    assert (metadata["image_size"], metadata["model"]) == (32, "alexnet_mini")
+    assert load_weights("runs/album-1")["fc8.weight"].shape == (2, 256)
+
+
+@pytest.mark.parametrize("preset", ["paper", "torchvision"])
+def test_photographs_without_model_train_the_papers_net_on_its_own_crops(program, monkeypatch, album, preset):
+    """The real net takes half a minute here: what it would be given is looked at instead."""
+    seen = {}
+
+    class Spy:
+        def __init__(self, model, optimizer, train_loader, val_loader, **options):
+            seen.update(model=model, train=train_loader, val=val_loader, **options)
+
+        def fit(self, resume=None):
+            return {}
+
+    monkeypatch.setattr(program.module, "Trainer", Spy)
+    options = () if preset == "paper" else ("--preset", preset)
+    assert program("--data", album, "--batch-size", 2, *options) == 0
+    size = 227 if preset == "paper" else 224
+    x, labels = next(seen["train"].epoch(0))
+    assert x.shape == (2, 3, size, size)
+    assert next(seen["val"].epoch(0))[0].shape == (2, 3, size, size)
+    assert seen["model"]["fc8"].weight.shape == (2, 4096)
+    whole = seen["train"].dataset.images.astype(np.float64)
+    assert whole.shape[1:] == (3, 256, 256)
+    assert seen["config"]["augment"] == "paper"
+    assert (seen["train"].workers, seen["epochs"]) == (1, 90)
+    val, _ = next(seen["val"].epoch(0))
+    edge = (256 - size) // 2
+    centre = (slice(None), slice(None), slice(edge, edge + size), slice(edge, edge + size))
+    if preset == "paper":  # raw values minus the mean picture of the training photographs
+        expected = seen["val"].dataset.images[centre] - whole.mean(axis=0)[centre[1:]]
+        np.testing.assert_allclose(val, expected[:2], rtol=0, atol=2e-4)
+    else:
+        assert abs(val.std() - 1) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: None, "expected"),
+        (lambda folder: (folder / "only").mkdir(), "class"),
+        (lambda folder: [(folder / name).mkdir() for name in ("cats", "Cats")], "cats"),
+    ],
+)
+def test_a_folder_that_is_no_album(quick, capfd, tmp_path, make, message):
+    (tmp_path / "pictures").mkdir()
+    make(tmp_path / "pictures")
+    assert quick("--data", "pictures") == 1
+    error = capfd.readouterr().err
+    assert error.startswith("train_alexnet.py: error: ")
+    assert message in error
+    assert os.listdir(tmp_path / "runs") == []
+
+
+def test_more_classes_than_the_data_has(quick, capfd, album):
+    assert quick("--data", album, *MINI, "--num-classes", 5, "--quiet") == 0
+    assert load_weights("runs/album-1")["fc8.weight"].shape == (5, 256)
+    capfd.readouterr()
+    assert quick(*TINY, "--num-classes", 9) == 1
+    assert "--num-classes: expected at least the data's 10, got 9" in capfd.readouterr().err
+
+
+# interrupted and resumed
+
+
+def start(*arguments, cwd):
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(PROGRAM), *map(str, arguments)],
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # the tests may run in background
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGKILL", -9)])
+def test_a_run_ended_from_outside_goes_on_as_if_it_never_had_been(quick, capfd, tmp_path, name, code):
+    options = *TINY, "--epochs", 12, "--augment", "paper", "--workers", 2, "--checkpoint-minutes", 1e-6
+    process = start(*options, "--out", "cut", cwd=tmp_path)
+    while process.poll() is None and not list(tmp_path.glob("cut/checkpoints/step-00000000[2-9].safetensors")):
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    error = process.communicate()[1].decode()
+    assert process.returncode == code
+    if name == "SIGTERM":
+        assert re.fullmatch(r"terminated in epoch \d+, after step \d+; everything is kept in cut, .*\n", error)
+    assert read_checkpoint("cut").state["step"] < 48
+    assert quick("--resume", "cut", "--quiet") == 0
+    assert capfd.readouterr().out.startswith("finished after epoch 12")
+    assert quick(*options, "--workers", 0, "--out", "straight") == 0
+    assert_same_run_but_workers("cut", "straight")
+
+
+def assert_same_run_but_workers(one, other):
+    assert Path(one, "weights.safetensors").read_bytes() == Path(other, "weights.safetensors").read_bytes()
+    assert log(one)[1:] == log(other)[1:]
+
+
+def test_more_epochs_for_a_finished_run(quick, capfd):
+    assert quick(*TINY, "--epochs", 1, "--schedule", "constant", "--out", "two-steps") == 0
+    assert quick("--resume", "two-steps", "--epochs", 2) == 0
+    assert "resumed in epoch 2, after step 4, from two-steps" in capfd.readouterr().out
+    assert quick(*TINY, "--epochs", 2, "--schedule", "constant", "--out", "straight") == 0
+    assert Path("two-steps/weights.safetensors").read_bytes() == Path("straight/weights.safetensors").read_bytes()
+
+
+def test_resuming_what_cannot_be_resumed(quick, capfd, tmp_path):
+    def refused(path, text):
+        assert quick("--resume", path) == 1
+        assert text in " ".join(capfd.readouterr().err.split())
+
+    refused("gone", "expected a safetensors file at gone, got nothing there")
+    (tmp_path / "empty").mkdir()
+    refused("empty", "got empty, which holds none")
+    assert quick(*TINY, "--epochs", 1, "--out", "run") == 0
+    refused("run/weights.safetensors", "expected a checkpoint of a run, got weights alone")
+    refused("run/config.json", "expected a safetensors file")
+    newest = sorted(Path("run/checkpoints").glob("step-*"))[-1]
+    alone = tmp_path / "elsewhere" / "checkpoints" / newest.name
+    alone.parent.mkdir(parents=True)
+    alone.write_bytes(newest.read_bytes())
+    refused(alone, "expected the run's log at")
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "empty", "run"]
+
+
+def test_a_run_does_not_go_on_with_other_pictures(quick, capfd, album):
+    assert quick("--data", album, *MINI, "--out", "run", "--quiet") == 0
+    Image.new("RGB", (90, 90), "red").save(album / "dogs" / "0.png")
+    capfd.readouterr()
+    assert quick("--resume", "run") == 1
+    assert "expected the pictures that the run began with, got others in" in capfd.readouterr().err
+
+
+# fine-tuning and evaluation
+
+
+def test_fine_tuning_replaces_fc8_and_freezes_layers(quick, capfd, album):
+    assert quick(*TINY, "--epochs", 1, "--out", "first") == 0
+    options = "--data", album, *MINI, "--pretrained", "first/weights.safetensors", "--freeze", "conv1,conv2"
+    assert quick(*options, "--out", "tuned") == 0
+    assert "begin  with conv1, conv2, conv3, conv4, conv5, fc6, fc7 of first" in capfd.readouterr().out
+    before, after = load_weights("first"), load_weights("tuned")
+    same = {name for name in before if before[name].shape == after[name].shape and (before[name] == after[name]).all()}
+    assert same == {"conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"}
+    assert after["fc8.weight"].shape == (2, 256)
+    assert quick(*options[:-1], "conv9") == 1
+    assert "--freeze: expected layers out of conv1, conv2, conv3" in capfd.readouterr().err
+    assert quick(*TINY, "--epochs", 1, "--pretrained", "first", "--out", "again") == 0
+    assert quick(*TINY, "--epochs", 1, "--pretrained", "gone") == 1
+    assert "expected a safetensors file at gone" in capfd.readouterr().err
+
+
+def test_with_the_same_classes_fc8_is_taken_too(quick, capfd):
+    assert quick(*TINY, "--epochs", 1, "--out", "first") == 0
+    options = [option for option in TINY if option != "--quiet"]
+    assert quick(*options, "--epochs", 1, "--pretrained", "first") == 0
+    assert "begin  with conv1, conv2, conv3, conv4, conv5, fc6, fc7, fc8 of first" in capfd.readouterr().out
+
+
+def measured(line):
+    words = re.fullmatch(
+        r"([\d,]+) pictures, (\d+ nets?), (centre crop|ten crops): top-1 error ([\d.]+)%, top-5 error ([\d.]+)%, "
+        r"loss ([\d.]+)\n",
+        line,
+    )
+    return [words[i] for i in (1, 2, 3)] + [float(words[i]) for i in (4, 5, 6)]
+
+
+def test_evaluation_gives_what_training_measured(quick, capfd):
+    assert quick(*TINY, "--epochs", 2, "--out", "one") == 0
+    assert quick(*TINY, "--epochs", 1, "--seed", 0, "--lr", 0.002, "--out", "two") == 0
+    capfd.readouterr()
+    sizes = "--train-size", 40, "--val-size", 20
+    assert quick("--evaluate", "one", *sizes) == 0
+    last = [record for record in log("one") if record["event"] == "epoch"][-1]
+    single = measured(capfd.readouterr().out)
+    assert single[:3] == ["20", "1 net", "centre crop"]
+    assert single[3:] == pytest.approx(
+        [100 * last["val_top1_error"], 100 * last["val_top5_error"], last["val_loss"]], abs=6e-3
+    )
+    assert quick("--evaluate", "one/checkpoints/best.safetensors", *sizes) == 0
+    capfd.readouterr()
+    assert quick("--evaluate", "one", "two", *sizes, "--ten-crop") == 0
+    assert measured(capfd.readouterr().out)[:3] == ["20", "2 nets", "ten crops"]
+
+
+def test_weights_that_cannot_be_evaluated(quick, capfd, album):
+    assert quick(*TINY, "--epochs", 1, "--out", "run") == 0
+    assert quick("--data", album, *MINI, "--quiet", "--out", "album-run") == 0
+
+    def refused(*options, text):
+        capfd.readouterr()
+        assert quick("--evaluate", *options) == 1
+        assert text in capfd.readouterr().err
+
+    refused("run", "--data", album, text="--evaluate: expected the classes of the weights")
+    refused("run", "album-run", text="album-run: expected the same classes as in run, got others")
+    refused("gone", text="expected a safetensors file at gone")
+    refused(Path("run/config.json"), text="expected a safetensors file")
+
+
+# TensorBoard
+
+
+def test_event_files(quick, tmp_path):
+    pytest.importorskip("tensorboardX", reason="an extra: pip install tensorboardX")
+    assert quick(*TINY, "--epochs", 2, "--tensorboard", "--out", "run") == 0
+    assert len(list(tmp_path.glob("run/tensorboard/events.out.tfevents.*"))) == 1
