@@ -392,7 +392,11 @@ def test_ctrl_c_ends_the_build_and_leaves_nothing(folder, tmp_path):
         "photos(sys.argv[1], cache_dir=sys.argv[2])\n"
     )
     command = [sys.executable, "-c", code, folder, tmp_path / "cache"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+    options = {
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # tests may run in background
+    }
+    with subprocess.Popen(command, **options) as program:
         assert program.stdout.readline() == "decoding\n"
         program.send_signal(signal.SIGINT)
         out, err = program.communicate()
