@@ -28,6 +28,7 @@ EPOCHS, TRAIN, BATCH = 3, 200, 16
 STEPS = EPOCHS * -(-TRAIN // BATCH)
 TIMES = "seconds", "images_per_second"
 NO_CHECKPOINT = 3  # exit code of a child that was asked to resume and found no checkpoint
+FRESH_START = 4  # of one that did other steps than those after the checkpoint
 
 
 def child(folder: Path, resume: bool) -> int:
@@ -47,11 +48,14 @@ def child(folder: Path, resume: bool) -> int:
         checkpoint_minutes=1e-9,
         quiet=True,
     )
+    before = read_checkpoint(folder).state["step"] if resume and work_done(folder) >= 0 else 0
+    one_step, steps = run._one_step, []
+    run._one_step = lambda x, labels: steps.append(0) or one_step(x, labels)  # type: ignore[method-assign, func-returns-value]
     try:
         run.fit(resume=folder if resume else None)
     except FileNotFoundError:
         return NO_CHECKPOINT
-    return 0
+    return 0 if len(steps) == STEPS - before else FRESH_START
 
 
 def start(folder: Path, resume: bool) -> subprocess.Popen:

@@ -41,13 +41,16 @@ SCHEDULES = {
     "plateau": "a tenth each time the validation error stops improving, three times (the paper's)",
     "constant": "the same throughout",
 }
-WITH_RESUME = {"resume", "epochs", "workers", "quiet", "checkpoint_minutes", "data_dir", "tensorboard"}
-WITH_EVALUATE = {"evaluate", "data", "data_dir", "train_size", "val_size", "batch_size", "ten_crop", "seed", "workers"}
+WITH_RESUME = {"resume", "epochs", "workers", "quiet", "checkpoint_minutes", "data", "data_dir", "tensorboard"}
+WITH_EVALUATE = {
+    *("evaluate", "data", "data_dir", "train_size", "val_size", "seed"),
+    *("batch_size", "ten_crop", "workers", "quiet"),
+}
 
 
 def parse_arguments(description: str) -> argparse.Namespace:
-    """All options; the program ends with exit code 2 if one is wrong or they do not go together. With --resume, those
-    alone that were given, for the run's own are in its checkpoint."""
+    """All options; the program ends with exit code 2 if one is wrong or they do not go together. `given` names those
+    on the command line; with --resume there are no others, for the run's own are in its checkpoint."""
     parser = argument_parser(description)
     given = vars(parser.parse_args())
 
@@ -64,7 +67,8 @@ def parse_arguments(description: str) -> argparse.Namespace:
         wrong("devices", "cpu", "GPUs and nets split over several devices come in a later version")
     if "resume" in given:
         refuse_beside("resume", WITH_RESUME, "a run goes on with its own settings")
-        return argparse.Namespace(**given)
+        return argparse.Namespace(**given, given=set(given))
+    named = set(given)
     kind = given["data_kind"] = data_kind(given.setdefault("data", "shapes"))
     if kind is None:
         wrong("data", f"one of {', '.join(data.NAMES)}, or a folder of class folders of photographs")
@@ -88,7 +92,7 @@ def parse_arguments(description: str) -> argparse.Namespace:
         wrong("image_size", f"{size}, what {values['preset']}'s alexnet takes")
     if kind not in ("shapes", PHOTOS) and not 28 <= values["image_size"] <= IMAGE_SIZES[str(kind)]:
         wrong("image_size", f"28 to {IMAGE_SIZES[str(kind)]} for {kind}")
-    return argparse.Namespace(**values)
+    return argparse.Namespace(**values, given=named)
 
 
 def data_kind(name: str) -> str | None:

@@ -3,7 +3,8 @@
 
 A run's folder holds config.json, log.jsonl, weights.safetensors, checkpoints/ and pictures of what was learned, renewed
 after each epoch; a picture that cannot be written is a warning only. Ctrl-C ends a run with everything kept, and
---resume goes on with it. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C, 143 by SIGTERM.
+--resume goes on with it. Exit codes: 0 done, 1 failed, 2 wrong usage; ended with everything kept: 130 by Ctrl-C, 143 by
+SIGTERM, 129 by closing the terminal.
 """
 
 import argparse
@@ -19,25 +20,33 @@ from typing import Any
 
 import numba
 import numpy as np
-from options import PHOTOS, parse_arguments
+from options import COMMON, PHOTOS, data_kind, parse_arguments
+from parts import (
+    freeze,
+    input_scale,
+    learning_schedule,
+    network,
+    pack_mean,
+    pictures,
+    training_view,
+    unpack_mean,
+)
 
 import tinynet
-from tinynet import data
 from tinynet.checkpoint import Checkpoint, layer_names, load_metadata, load_pretrained, read_checkpoint
-from tinynet.data import Augment, CentreCrop, Dataset, Loader, TenCrop
+from tinynet.data import CentreCrop, Loader, TenCrop
 from tinynet.errors import Terminated
 from tinynet.evaluate import evaluate
 from tinynet.files import atomic_write, cannot_write
 from tinynet.layers import Sequential
-from tinynet.models import alexnet, alexnet_mini
-from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau
+from tinynet.optim import SGD
 from tinynet.plots import RunPictures
+from tinynet.progress import say
 from tinynet.run_folder import LOG
 from tinynet.train import Trainer
 
-COLOUR_NOISE = 0.1  # section 4.1
-DROPS = 0.6, 0.85  # of the epochs, where --schedule step takes a tenth of the learning rate
 LAST = "fc8"  # the layer that knows the classes
+NEEDED = {"model", "preset", "num_classes", "classes", "in_channels", "image_size", "mean", "std", "fingerprints"}
 
 
 def main() -> int:
@@ -53,13 +62,14 @@ def main() -> int:
             with run_folder(args.out, args.data) as args.out:
                 train(args)
     except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "interrupted before training began: nothing is kept", file=sys.stderr)
+        before = "began: nothing is kept" if hasattr(args, "out") else "went on: the run is as it was"
+        say(str(interrupt) or f"interrupted before training {before}", error=True)
         return 130
     except Terminated as end:
-        print(end, file=sys.stderr)
+        say(str(end), error=True)
         return int(end.code or 0)
     except (OSError, ValueError, FloatingPointError, MemoryError, ImportError) as error:
-        print(f"train_alexnet.py: error: {reason(error)}", file=sys.stderr)
+        say(f"train_alexnet.py: error: {reason(error)}", error=True)
         return 1
     return 0
 
@@ -70,78 +80,8 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-# the parts of a run
-
-
-def pictures(args: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    """(to learn from, to validate on)."""
-    if args.data_kind != PHOTOS:
-        sizes = {"train_size": args.train_size, "validation_size": args.val_size}
-        return data.load(args.data, args.data_dir, seed=args.seed, image_size=args.image_size, progress=True, **sizes)
-    found = data.photos(args.data, size=stored_size(args.image_size), progress=not args.quiet)
-    for skipped in found.skipped[:10]:
-        print(f"train_alexnet.py: warning: skipped {skipped.path}: {skipped.reason}", file=sys.stderr)
-    if found.skipped:
-        print(
-            f"train_alexnet.py: warning: {len(found.skipped)} file{'s' * (len(found.skipped) > 1)} skipped in all",
-            file=sys.stderr,
-        )
-    return found.train, found.validation
-
-
-def stored_size(image_size: int) -> int:
-    """Photographs are kept a little larger than the net's input, which crops are cut from: 256 for the paper's 224 (and
-    for 227, see `alexnet`), and in that proportion."""
-    return 256 if image_size == 227 else round(image_size * 256 / 224)
-
-
-def network(model: str, preset: str | None, num_classes: int, in_channels: int, image_size: int, seed: int = 0) -> Any:
-    if model == "alexnet_mini":
-        return alexnet_mini(num_classes, in_channels, image_size, seed=seed)
-    if in_channels != 3:
-        raise ValueError(f"alexnet: expected pictures in colour, got {in_channels} channel; use --model alexnet_mini")
-    return alexnet(str(preset), num_classes, seed=seed)
-
-
-def input_scale(args: argparse.Namespace, train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, std): of each channel; for the paper's net the mean picture, and 0-255 as they are (section 2)."""
-    if args.model == "alexnet" and args.preset == "paper":
-        return data.mean_picture(train_set), np.full(train_set.channels, 1 / 255)
-    return data.channel_statistics(train_set)
-
-
-def training_view(args: argparse.Namespace, train_set: Dataset) -> CentreCrop | Augment:
-    if args.augment == "none":
-        return CentreCrop(args.image_size)
-    padding = args.image_size // 8 if args.image_size == train_set.image_size[0] else 0
-    if args.augment != "paper":
-        return Augment(args.image_size, padding=padding, mirror=args.augment == "mirror")
-    colour = data.colour_components(train_set)
-    return Augment(args.image_size, padding=padding, mirror=True, colour_noise=COLOUR_NOISE, colour=colour)
-
-
-def learning_schedule(name: str, optimizer: SGD, epochs: int) -> Any:
-    if name == "step":
-        return MultiStepLR(optimizer, [max(1, round(share * epochs)) for share in DROPS])
-    return ReduceLROnPlateau(optimizer) if name == "plateau" else None
-
-
-def freeze(model: Sequential, layers: list[str]) -> None:
-    """Their parameters keep their values: learning rate 0."""
-    for layer in layers:
-        own = [parameter for name, parameter in model.named_parameters() if name.rpartition(".")[0] == layer]
-        if not own:
-            known = layer_names(name for name, _ in model.named_parameters())
-            raise ValueError(f"--freeze: expected layers out of {known}; got {layer!r}")
-        for parameter in own:
-            parameter.lr_mult = 0.0
-
-
-# what the program does
-
-
 def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> None:
-    train_set, val_set = pictures(args)
+    train_set, val_set, fingerprints = pictures(args)
     num_classes = args.num_classes or len(train_set.classes)
     if num_classes < len(train_set.classes):
         raise ValueError(f"--num-classes: expected at least the data's {len(train_set.classes)}, got {num_classes}")
@@ -149,39 +89,34 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
     mean, std = input_scale(args, train_set)
     metadata = {
         **{"model": args.model, "preset": args.preset, "num_classes": num_classes, "classes": list(train_set.classes)},
-        **{"in_channels": train_set.channels, "image_size": args.image_size, "std": std.tolist()},
-        "mean": mean.tolist() if mean.ndim == 1 else None,  # a mean picture is made again from the training pictures
+        **{"in_channels": train_set.channels, "image_size": args.image_size, "fingerprints": fingerprints},
+        **{"mean": pack_mean(mean), "std": std.tolist()},
+        **{name: getattr(args, name) for name in ("data_kind", "train_size", "val_size", "seed")},
     }
-    if args.pretrained and checkpoint is None:
-        same_classes = load_metadata(args.pretrained).get("classes") == metadata["classes"]
-        taken = load_pretrained(model, args.pretrained, replace=() if same_classes else (LAST,))
-        if not args.quiet:
-            print(f"begin  with {layer_names(taken)} of {args.pretrained}")
+    if checkpoint is None:
+        config = describe(args) | {"num_classes": num_classes, "fingerprints": fingerprints}
+        if args.pretrained:
+            begin_with(args, model, metadata)
+    else:
+        config = checkpoint.state["config"]
+        if config["fingerprints"] != json.loads(json.dumps(fingerprints)):
+            raise ValueError(f"--resume: expected the pictures that the run began with, got others in {args.data}")
     freeze(model, args.freeze)
     options = {"seed": args.seed, "mean": mean, "std": std, "workers": args.workers}
     train_loader = Loader(train_set, args.batch_size, view=training_view(args, train_set), **options)
     val_loader = Loader(val_set, args.batch_size, view=CentreCrop(args.image_size), shuffle=False, **options)
     optimizer = SGD(model.parameters(), args.lr, args.momentum, args.weight_decay)
-    fingerprints = {"train": train_set.fingerprint(), "validation": val_set.fingerprint()}
     if checkpoint is None:
-        config = describe(args) | {"num_classes": num_classes, "fingerprints": fingerprints}
         atomic_write(args.out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
-    else:
-        config = checkpoint.state["config"]
-        if config["fingerprints"] != fingerprints:
-            raise ValueError(f"--resume: expected the pictures that the run began with, got others in {args.data}")
     if not args.quiet:
         size = " x ".join(map(str, train_set.images.shape[1:]))
         parameters = sum(parameter.size for parameter in model.parameters())
         name = args.model + (f" ({args.preset})" if args.preset else "")
-        print(f"data   {args.data}: {len(train_set):,} pictures to learn from, {len(val_set):,} to validate on, {size}")
-        print(
-            f"net    {name}: {parameters:,} parameters, {num_classes} classes; {tinynet.get_num_threads()} CPU threads"
-        )
-        print(
-            f"learn  {args.epochs} x {len(train_loader):,} steps of {args.batch_size} pictures, from rate {args.lr:g}"
-        )
-        print(f"write  to {args.out}", flush=True)
+        steps = f"{args.epochs} x {len(train_loader):,} steps of {args.batch_size} pictures"
+        say(f"data   {args.data}: {len(train_set):,} pictures to learn from, {len(val_set):,} to validate on, {size}")
+        say(f"net    {name}: {parameters:,} parameters, {num_classes} classes; {tinynet.get_num_threads()} CPU threads")
+        say(f"learn  {steps}, from rate {args.lr:g}")
+        say(f"write  to {args.out}")
     callbacks: list[Any] = [RunPictures(train_set, val_set, train_loader, val_loader)]
     if args.tensorboard:
         from tinynet.tensorboard import TensorBoard
@@ -193,7 +128,7 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
         train_loader,
         val_loader,
         epochs=args.epochs,
-        schedule=learning_schedule(args.schedule, optimizer, config["epochs"]),
+        schedule=learning_schedule(args.schedule, optimizer, config["epochs"]),  # as planned, if there are more now
         patience=args.patience,
         out=args.out,
         checkpoint_minutes=args.checkpoint_minutes,
@@ -204,76 +139,101 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
     ).fit(resume=checkpoint)
 
 
+def begin_with(args: argparse.Namespace, model: Sequential, metadata: dict[str, Any]) -> None:
+    """--pretrained: all layers, but for the last one unless it knows the same classes."""
+    found = load_metadata(args.pretrained)
+    for key in ("model", "preset", "in_channels"):
+        if key in found and found[key] != metadata[key]:
+            raise ValueError(f"{args.pretrained}: expected weights whose {key} is {metadata[key]}, got {found[key]}")
+    same = all(found.get(key) == metadata[key] for key in ("classes", "num_classes"))
+    taken = load_pretrained(model, args.pretrained, replace=() if same else (LAST,))
+    if not args.quiet:
+        say(f"begin  with {layer_names(taken)} of {args.pretrained}")
+
+
 def go_on(args: argparse.Namespace) -> None:
     """--resume: the run's own settings, from its checkpoint, and what was given besides."""
     checkpoint = read_checkpoint(args.resume)
-    settings = dict(checkpoint.state["config"])
+    config = checkpoint.state.get("config")
+    if not isinstance(config, dict) or not {"data", "data_kind", "model", "epochs", "fingerprints"} <= config.keys():
+        raise ValueError(f"{checkpoint.path}: expected a run that this program began, got another's; use Trainer.fit")
+    settings = (
+        COMMON
+        | config
+        | {"epochs": checkpoint.state.get("epochs", config["epochs"]), "quiet": False, "tensorboard": False}
+    )
+    settings |= {"out": checkpoint.path.resolve().parent.parent} | vars(args)
     for name in ("data_dir", "pretrained"):
         settings[name] = settings[name] and Path(settings[name])
-    settings |= {"out": checkpoint.path.parent.parent, "quiet": False, "tensorboard": False} | vars(args)
+    if data_kind(settings["data"]) != config["data_kind"]:
+        raise ValueError(
+            f"--resume: expected the run's pictures at {settings['data']}, got nothing there; if they were moved, say "
+            "where to by --data"
+        )
+    for name, then in config["versions"].items():
+        if versions().get(name) != then:
+            text = f"the run had {name} {then} and has {versions().get(name)} now: its numbers may differ in their last"
+            say(f"train_alexnet.py: warning: {text} digits", error=True)
+    if settings["schedule"] == "step" and settings["epochs"] > config["epochs"]:
+        text = f"the learning rate follows the schedule of the {config['epochs']} epochs that were planned at first"
+        say(f"train_alexnet.py: warning: {text}", error=True)
     train(argparse.Namespace(**settings), checkpoint)
 
 
 def measure(args: argparse.Namespace) -> None:
     """--evaluate: the error of one net, or of several nets' mean, on the validation pictures."""
     about = [load_metadata(path) for path in args.evaluate]
+    first = about[0]
     for path, found in zip(args.evaluate, about, strict=True):
-        if "model" not in found:
+        if not found.keys() >= NEEDED:
             raise ValueError(f"{path}: expected weights that this program wrote, got others: the net is not known")
-        differing = [key for key in ("image_size", "classes", "in_channels") if found[key] != about[0][key]]
-        if differing:
-            raise ValueError(
-                f"{path}: expected the same {' and '.join(differing)} as in {args.evaluate[0]}, got others"
-            )
-    args.image_size, args.model, args.preset = (about[0][key] for key in ("image_size", "model", "preset"))
-    train_set, val_set = pictures(args)
-    if list(val_set.classes) != about[0]["classes"]:
-        raise ValueError(
-            f"--evaluate: expected the classes of the weights, {about[0]['classes']}, got {val_set.classes}"
-        )
-    view = TenCrop(args.image_size) if args.ten_crop else CentreCrop(args.image_size)
-    batch_size = max(1, args.batch_size // view.views)
-    nets, scales = [], set()
+        for key in ("image_size", "classes", "in_channels", "mean", "std"):
+            if found[key] != first[key]:
+                got = f"{found[key]}, not {first[key]}" if key == "image_size" else "others"
+                raise ValueError(f"{path}: expected the same {key} as in {args.evaluate[0]}, got {got}")
+    args.image_size, args.model, args.preset = (first[key] for key in ("image_size", "model", "preset"))
+    if args.data_kind == first["data_kind"]:  # the same pictures as in training, unless told otherwise
+        for name in {"train_size", "val_size", "seed"} - args.given:
+            setattr(args, name, first[name])
+    _, val_set, fingerprints = pictures(args)
+    if list(val_set.classes) != first["classes"]:
+        raise ValueError(f"--evaluate: expected the weights' classes, {first['classes']}, got {val_set.classes}")
+    if any(json.loads(json.dumps(fingerprints)) != found["fingerprints"] for found in about):
+        text = "these are not the pictures of the training run: it may have learned from some of them"
+        say(f"train_alexnet.py: warning: {text}", error=True)
+    nets = []
     for path, found in zip(args.evaluate, about, strict=True):
         nets.append(network(*(found[key] for key in ("model", "preset", "num_classes", "in_channels", "image_size"))))
         load_pretrained(nets[-1], path)
-        scales.add(json.dumps([found["mean"], found["std"]]))
-    if len(scales) > 1:
-        raise ValueError(
-            "--evaluate: expected nets trained on the same pictures, got ones whose input has another scale"
-        )
-    mean, std = about[0]["mean"], about[0]["std"]
-    loader = Loader(
-        val_set,
-        batch_size,
-        shuffle=False,
-        view=view,
-        mean=data.mean_picture(train_set) if mean is None else mean,
-        std=std,
-        workers=args.workers,
-    )
-    result = evaluate(nets, loader)
-    crops = "ten crops" if args.ten_crop else "centre crop"
-    print(
-        f"{len(val_set):,} pictures, {len(nets)} net{'s' * (len(nets) > 1)}, {crops}: top-1 error "
-        f"{result.top1_error:.2%}, top-5 error {result.top5_error:.2%}, loss {result.loss:.4f}"
+    view = TenCrop(args.image_size) if args.ten_crop else CentreCrop(args.image_size)
+    scale = {"mean": unpack_mean(first["mean"]), "std": first["std"]}
+    batch_size = max(1, args.batch_size // view.views)
+    result = evaluate(nets, Loader(val_set, batch_size, shuffle=False, view=view, workers=args.workers, **scale))
+    say(
+        f"{len(val_set):,} pictures, {len(nets)} net{'s' * (len(nets) > 1)}, "
+        f"{'ten crops' if args.ten_crop else 'centre crop'}: top-1 error {result.top1_error:.2%}, top-5 error "
+        f"{result.top5_error:.2%}, loss {result.loss:.4f}"
     )
 
 
 def describe(args: argparse.Namespace) -> dict[str, Any]:
     """All settings, and what else decides the numbers that come out."""
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    del settings["given"]
     for name in ("data_dir", "pretrained"):  # a run may be resumed from another folder
         settings[name] = settings[name] and str(Path(settings[name]).resolve())
     if args.data_kind == PHOTOS:
         settings["data"] = str(Path(args.data).resolve())
-    versions = {
+    return {**settings, "threads": tinynet.get_num_threads(), "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    return {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "numba": numba.__version__,
         "tinynet": tinynet.__version__,
     }
-    return {**settings, "threads": tinynet.get_num_threads(), "versions": versions}
 
 
 @contextlib.contextmanager
@@ -297,10 +257,10 @@ def run_folder(out: Path | None, name: str) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(folder, error) from error
     if (folder / LOG).exists():
-        raise FileExistsError(
-            f"expected a folder without a run, got {folder}, which holds {LOG}; give --out another, or go on with that "
-            f"run by --resume {folder}"
-        )
+        remedy = f"go on with that run by --resume {folder}, or give --out another"
+        if not list(folder.glob("checkpoints/*.safetensors")):
+            remedy = "that run ended before its first checkpoint: delete the folder, or give --out another"
+        raise FileExistsError(f"expected a folder without a run, got {folder}, which holds {LOG}; {remedy}")
     try:
         yield folder
     finally:

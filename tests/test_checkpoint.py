@@ -74,7 +74,7 @@ class TestUnreadable:
             load(folder / "gone")
 
     def test_folder(self, folder, load):
-        with pytest.raises(OSError, match="cannot read"):
+        with pytest.raises(OSError, match=r"expected a run's folder or a checkpoint, got .*, which holds none"):
             load(folder)
 
     @pytest.mark.parametrize("content", [b"event: epoch, and so on", b"\x89PNG\r\n\x1a\n" + bytes(90)])
@@ -90,7 +90,9 @@ class TestUnreadable:
     def test_truncated_in_the_header(self, folder, load, keep):
         save_weights(folder / "w", net())
         (folder / "w").write_bytes((folder / "w").read_bytes()[:keep])
-        with pytest.raises(ValueError, match=f"expected a whole safetensors file, got {keep} bytes that are cut short"):
+        with pytest.raises(
+            ValueError, match=rf"expected a whole safetensors file .*, got {keep} bytes that are cut short"
+        ):
             load(folder / "w")
 
 

@@ -68,10 +68,18 @@ def assert_same_run(folder, straight):
 def test_killed_before_any_step_it_ends_like_the_run_never_stopped(tmp_path, straight, at):
     with pytest.raises(Killed):
         trainer(tmp_path, kill(at)).fit()
-    run = trainer(tmp_path)
+    run, done = count_steps(trainer(tmp_path))
     run.fit(resume=tmp_path)
     assert_same_run(tmp_path, straight)
     assert run.records == read_log(tmp_path)
+    assert len(done) == EPOCHS * STEPS - at  # no fresh start in disguise
+
+
+def count_steps(run):
+    """The run, and a list that gets an item with each step it does."""
+    done, one_step = [], run._one_step
+    run._one_step = lambda x, labels: done.append(0) or one_step(x, labels)
+    return run, done
 
 
 @pytest.mark.parametrize("minutes", [1e-9, 1e9])
@@ -108,7 +116,7 @@ def test_killed_while_a_checkpoint_is_written(tmp_path, straight, monkeypatch, s
 
     def fail(*args):
         calls.append(args)
-        if len(calls) == 17:
+        if len(calls) >= 17 and list(tmp_path.glob("checkpoints/.*.tmp")):
             raise Killed
         return usual(*args)
 
@@ -160,7 +168,7 @@ def test_a_finished_run_only_says_its_result_again(tmp_path, capfd):
     first = trainer(tmp_path).fit()
     again = trainer(tmp_path).fit(resume=tmp_path)
     assert without_times([first]) == without_times([again])
-    assert "resumed in epoch 4, after step 24, from" in capfd.readouterr().out
+    assert "resumed in the end of epoch 3, where it was finished, from" in capfd.readouterr().out
 
 
 def test_more_epochs_than_planned(tmp_path, straight):
@@ -221,6 +229,88 @@ def test_a_signal_in_the_last_step_of_an_epoch_comes_before_validation(tmp_path,
 
 
 ctrl_c_is_usual = usual.usual_ctrl_c
+
+
+@pytest.mark.usefixtures("ctrl_c_is_usual")
+@pytest.mark.parametrize("where", ["before", "half", "after"])
+def test_a_second_signal_in_the_middle_of_a_step_keeps_the_checkpoint_before_it(tmp_path, straight, where):
+    run = trainer(tmp_path)
+    step, parameters = run.optimizer.step, run.optimizer.parameters
+
+    def interrupted():
+        if run.step != 4:
+            return step()
+        if where == "half":
+            run.optimizer.parameters, run.optimizer.velocity = parameters[:2], velocity[:2]
+        if where != "before":
+            step()
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second one raises")
+
+    velocity = run.optimizer.velocity
+    run.optimizer.step = interrupted
+    with pytest.raises(
+        KeyboardInterrupt, match="after step 4; that step was not finished: the run can be resumed from"
+    ):
+        run.fit()
+    assert read_checkpoint(tmp_path).state["step"] == 4
+    trainer(tmp_path).fit(resume=tmp_path)
+    assert_same_run(tmp_path, straight)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_usual")
+def test_no_signal_cuts_short_what_is_saved_at_the_end(tmp_path, straight, monkeypatch):
+    save = Checkpoints.save
+
+    def impatient(*args, **options):
+        if run._stop.came:
+            signal.raise_signal(signal.SIGINT)
+        return save(*args, **options)
+
+    monkeypatch.setattr(Checkpoints, "save", impatient)
+    run = trainer(tmp_path, interrupt(at=5), checkpoint_minutes=1e9)
+    with pytest.raises(KeyboardInterrupt, match="after step 5; everything is kept in"):
+        run.fit()
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path).state["step"] == 5
+    trainer(tmp_path).fit(resume=tmp_path)
+    assert_same_run(tmp_path, straight)
+
+
+def test_a_screen_that_is_gone_ends_nothing(tmp_path, straight):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", gone)
+        trainer(tmp_path).fit()
+    assert_same_run(tmp_path, straight)
+
+
+def test_killed_between_setting_checkpoints_aside_and_cutting_the_log(tmp_path, straight, monkeypatch):
+    trainer(tmp_path).fit()
+    older = Checkpoints(tmp_path / "checkpoints").paths()[2]
+
+    def killed(log):
+        raise Killed
+
+    monkeypatch.setattr("tinynet.files.JsonLines.cut", killed)
+    with pytest.raises(Killed):
+        trainer(tmp_path).fit(resume=older)
+    monkeypatch.undo()
+    trainer(tmp_path).fit(resume=tmp_path)
+    assert_same_run(tmp_path, straight)
+
+
+def test_weights_and_the_best_of_a_course_that_was_left_are_not_taken_for_this_ones(tmp_path):
+    run = trainer(tmp_path, checkpoint_minutes=1e9, keep=9)
+    run.fit()
+    older = tmp_path / "checkpoints" / f"step-{STEPS:09d}.safetensors"
+    final = trainer(tmp_path, epochs=1, checkpoint_minutes=1e9).fit(resume=older)
+    assert final["epochs"] == 1
+    assert checkpoint.load_metadata(tmp_path)["epoch"] == 1
+    best = tmp_path / "checkpoints" / "best.safetensors"
+    assert not best.exists() or checkpoint.load_metadata(best)["step"] <= STEPS
 
 
 # what is kept
@@ -288,13 +378,41 @@ def refuse(folder, error, match, run=None, resume=None):
 def test_another_net_batch_size_or_schedule(cut):
     model = Sequential({"fc1": Linear(4, 3)})
     other = Trainer(model, SGD(model.parameters(), 0.1), Loader(PICTURES), Loader(), epochs=3, out=cut)
-    refuse(cut, ValueError, "expected a checkpoint of this net, optimiser and schedule, got another's", other)
+    refuse(cut, ValueError, r"expected the run's net, fc1: Linear\(4, 8\), got fc1: Linear\(4, 3\); resume with", other)
     run = trainer(cut)
     run.train_loader.batch_size = 5
-    refuse(cut, ValueError, r"expected the run's 8 batches an epoch, got 12: other pictures", run)
+    refuse(cut, ValueError, r"expected the run's batches, 8, got 12; resume with the same net", run)
     run = trainer(cut)
     run.schedule = ReduceLROnPlateau(run.optimizer)
-    refuse(cut, ValueError, "expected a checkpoint of this net, optimiser and schedule", run)
+    refuse(cut, ValueError, "expected the run's schedule, StepLR, got ReduceLROnPlateau", run)
+    run = trainer(cut, schedule=None)
+    refuse(cut, ValueError, "expected the run's schedule, .*, got None", run)
+
+
+def change(run, what):
+    first = next(run.model.parameters())
+    {
+        "momentum": lambda: setattr(run.optimizer, "momentum", 0.8),
+        "weight_decay": lambda: setattr(run.optimizer, "weight_decay", 0.0),
+        "lr_mult": lambda: setattr(first, "lr_mult", 0.0),
+        "weight_decay_mult": lambda: setattr(first, "weight_decay_mult", 0.0),
+        "schedule": lambda: setattr(run.schedule, "step_size", 3),
+        "loader's seed": lambda: setattr(run.train_loader, "seed", 1),
+        "net": lambda: setattr(run.model["drop1"], "p", 0.25),
+    }[what]()
+    return run
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["momentum", "weight_decay", "lr_mult", "weight_decay_mult", "schedule", "loader's seed", "net"],
+)
+def test_other_settings_are_named(cut, what):
+    refuse(cut, ValueError, rf"expected the run's {what}, .*; resume with the same net", change(trainer(cut), what))
+
+
+def test_fewer_epochs_than_are_done(cut):
+    refuse(cut, ValueError, "expected epochs of at least 2, where the run stands, got 1", trainer(cut, epochs=1))
 
 
 def test_nothing_there(tmp_path):
@@ -401,6 +519,42 @@ def test_a_hostile_header(tmp_path, header):
         load_weights(tmp_path / "w")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epoch": "x"},
+        {"threads": None},
+        {"step": -1},
+        {"log": [0, 0]},
+        {"log": [1.5, 0]},
+        {"log": "no"},
+        {"tally": [1, 2]},
+        {"recent": [1, 2, "x"]},
+        {"schedule": 7},
+        {"metadata": []},
+        {"settings": None},
+    ],
+)
+def test_a_state_that_no_run_wrote_changes_nothing(cut, changes):
+    """Its checksum is right: anyone can compute one."""
+    newest = read_checkpoint(cut)
+    made_up = Checkpoints(cut / "made up").save({**newest.state, "step": 0}, newest.tensors)
+    state = {**newest.state, **changes}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "STEP", "made-up.safetensors")
+        made_up = Checkpoints(cut / "made up").save(state, newest.tensors)
+    refuse(cut, ValueError, r"made-up\.safetensors: expected the state of a run, got one whose", resume=made_up)
+
+
+def test_a_promise_of_terabytes_costs_nothing(tmp_path):
+    with open(tmp_path / "w", "wb") as file:
+        file.write((1 << 62).to_bytes(8, "little") + b"{")
+        file.truncate(1 << 40)  # a terabyte of nothing
+    for read in (read_checkpoint, load_weights, checkpoint.load_metadata):
+        with pytest.raises(ValueError, match="w: expected a whole safetensors file"):
+            read(tmp_path / "w")
+
+
 # other threads, early stopping, a loss that does not fall
 
 
@@ -460,5 +614,5 @@ def test_when_learning_does_not_start_it_says_what_to_look_at(tmp_path, capfd, l
     assert error.count("\n") == told
     if told:
         assert warnings[0]["text"] in error
-        for part in ("after 300 steps, guessing gives ln 3 = 1.099", "initial values", "learning rate (0:", "scale"):
+        for part in ("after 300 steps; guessing gives 1.099 = ln 3", "initial values", "learning rate (0:", "scale"):
             assert part in error

@@ -18,7 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from tinynet.files import atomic_write, cannot_write
+from tinynet.files import atomic_write, cannot_write, replace, sync_folder
 from tinynet.layers.base import Layer
 
 METADATA_KEY = "tinynet"  # one entry only: safetensors writes several in a random order, and equal runs would differ
@@ -33,32 +33,35 @@ def save_weights(path: str | os.PathLike, model: Layer, metadata: Mapping[str, A
 
     Equal weights and metadata give equal bytes. Raises OSError naming the file if it cannot be written.
     """
-    atomic_write(path, _pack({name: parameter.data for name, parameter in model.named_parameters()}, metadata or {}))
+    tensors = {name: parameter.data for name, parameter in model.named_parameters()}
+    atomic_write(path, _pack(tensors, metadata or {}, "weights"))
 
 
 def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """{name: array} of a safetensors file, tinynet's or another program's; of a checkpoint the model's part, and of a
-    run's folder the weights after its last epoch. For `model.load_state_dict`.
+    """{name: array} of a safetensors file, tinynet's or another program's; of a checkpoint the model's part; of a run's
+    folder its weights file, or its newest checkpoint before there is one. For `model.load_state_dict`.
 
     Raises FileNotFoundError or another OSError if it cannot be read, ValueError if it is damaged (in tinynet's own
     files a single bit is noticed) or of another format.
     """
     path = weights_path(path)
-    tensors, state = _unpack(path)
-    return Checkpoint(path, state, tensors).part("model") if "format" in state else tensors
+    kind, state, tensors = _unpack(path)
+    return Checkpoint(path, state, tensors).part("model") if kind == "checkpoint" else tensors
 
 
 def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
     """What `save_weights` got as metadata, of a checkpoint the same as of its run's weights file; {} for another
-    program's file. Raises as `load_weights` does."""
-    state = _unpack(weights_path(path))[1]
-    return state["metadata"] if "format" in state else state
+    program's file. Raises as `load_weights` does, but for damage in the arrays, which are not read."""
+    kind, state, _ = _unpack(weights_path(path), metadata_only=True)
+    return state["metadata"] if kind == "checkpoint" else state
 
 
 def weights_path(path: str | os.PathLike) -> Path:
-    """`path`, or the weights file in it if it is the folder of a run."""
+    """`path`; or in a run's folder the weights file, or the newest good checkpoint if the run has none yet."""
     path = Path(path)
-    return path / WEIGHTS if (path / WEIGHTS).is_file() else path
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    return read_checkpoint(path).path if path.is_dir() else path
 
 
 class Checkpoint(NamedTuple):
@@ -67,6 +70,7 @@ class Checkpoint(NamedTuple):
     path: Path
     state: dict[str, Any]
     tensors: dict[str, np.ndarray]
+    passed_over: tuple[str, ...] = ()  # why newer ones could not be read
 
     def part(self, prefix: str) -> dict[str, np.ndarray]:
         """The tensors whose names begin with `prefix` and a dot, without it."""
@@ -82,15 +86,15 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
     path = Path(path)
     if path.is_dir():
         return Checkpoints(path / FOLDER if (path / FOLDER).is_dir() else path).newest_good()
-    tensors, state = _unpack(path)
-    if "format" not in state:
+    kind, state, tensors = _unpack(path)
+    if kind != "checkpoint":
         raise ValueError(
             f"{path}: expected a checkpoint of a run, got weights alone, from which --pretrained can start a new run"
         )
-    if state["format"] != FORMAT:
+    if state.get("format") != FORMAT:
         raise ValueError(
-            f"{path}: expected a checkpoint of format {FORMAT}, got {state['format']!r}; use the version of tinynet "
-            "that wrote it"
+            f"{path}: expected a checkpoint of format {FORMAT}, got {state.get('format')!r}; use the version of "
+            "tinynet that wrote it"
         )
     return Checkpoint(path, state, tensors)
 
@@ -109,9 +113,10 @@ class Checkpoints:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(self.folder.parent)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
-        data = _pack(tensors, {**state, "format": FORMAT})
+        data = _pack(tensors, {**state, "format": FORMAT}, "checkpoint")
         path = self.folder / STEP.format(state["step"])
         if best:  # first: a run that is killed in between writes this one again when it is resumed
             atomic_write(self.folder / BEST, data)
@@ -127,27 +132,37 @@ class Checkpoints:
 
     def newest_good(self) -> Checkpoint:
         """Raises FileNotFoundError if there is none, ValueError, which names each, if all are damaged."""
-        damage = []
+        damage: list[str] = []
         for path in self.paths():
             try:
-                return read_checkpoint(path)
-            except ValueError as error:
+                return read_checkpoint(path)._replace(passed_over=tuple(damage))
+            except (ValueError, OSError) as error:
                 damage.append(str(error))
         if damage:
             raise ValueError(f"{self.folder}: expected a good checkpoint, got damaged ones only: {'; '.join(damage)}")
         raise FileNotFoundError(
             f"expected a run's folder or a checkpoint, got {self.folder}, which holds none; a run that was stopped "
-            "before its first checkpoint is started anew"
+            "before its first checkpoint is started anew, in another folder or after deleting this one"
         )
 
     def set_aside(self, newer_than: int) -> list[Path]:
-        """Rename what a run that goes on from step `newer_than` will not read: checkpoints of later steps, damaged or
-        of a run that took another course, get the ending .superseded. Removes what a kill left half-written."""
-        for rest in self.folder.glob(".*.tmp"):
+        """Rename what a run that goes on from step `newer_than` will not read: checkpoints of later steps, the best one
+        among them, damaged or of a run that took another course, get the ending .superseded. Removes what a kill left
+        half-written in the run's folder."""
+        for rest in [*self.folder.glob(".*.tmp"), *self.folder.parent.glob(".*.tmp")]:
             with contextlib.suppress(OSError):
                 rest.unlink()
         later = [path for path in self.paths() if path.name > STEP.format(newer_than)]
-        return [path.replace(path.with_name(path.name + ".superseded")) for path in later]
+        best = self.folder / BEST
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                if load_metadata(best)["step"] > newer_than:
+                    later.append(best)
+            except (ValueError, KeyError, TypeError):
+                later.append(best)  # damaged
+        for path in later:
+            replace(path, path.with_name(path.name + ".superseded"))
+        return later
 
 
 def load_pretrained(model: Layer, path: str | os.PathLike, replace: Iterable[str] = ()) -> list[str]:
@@ -172,7 +187,10 @@ def load_pretrained(model: Layer, path: str | os.PathLike, replace: Iterable[str
         raise ValueError(
             f"{path}: expected this net's weights, got also {', '.join(sorted(unexpected))}: another net's?"
         )
-    model.load_state_dict(kept, strict=False)
+    try:
+        model.load_state_dict(kept, strict=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected this net's weights, got another's: {error}") from error
     return [name for name in names if name in kept]
 
 
@@ -181,33 +199,40 @@ def layer_names(parameter_names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in parameter_names))
 
 
-def _pack(tensors: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> bytes:
+def _pack(tensors: Mapping[str, np.ndarray], state: Mapping[str, Any], kind: str) -> bytes:
     tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    stored = {"state": dict(state), "sha256": _digest(state, tensors)}
+    stored = {"kind": kind, "state": dict(state)}
+    stored["sha256"] = _digest(stored, tensors)
     return safetensors.numpy.save(tensors, {METADATA_KEY: json.dumps(stored, sort_keys=True, allow_nan=False)})
 
 
-def _unpack(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(tensors, state) of a file of ours, its checksum verified; of another program's file the state is {}."""
-    raw = _read(path)
+def _unpack(path: Path, metadata_only: bool = False) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+    """(kind, state, tensors) of a file of ours, its checksum verified unless metadata_only; of another program's file
+    the kind is "" and the state {}. The file is mapped: no header makes us take more memory than its arrays do."""
     try:
-        # a copy: safetensors returns views of one buffer
-        tensors = {name: array.copy() for name, array in safetensors.numpy.load(raw).items()}
-        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-        text = header.get("__metadata__", {}).get(METADATA_KEY)
-        if text is None:
-            return tensors, {}
-        stored = json.loads(text)
-        state, damaged = stored["state"], stored["sha256"] != _digest(stored["state"], tensors)
+        with open(path, "rb") as file:
+            start, size = file.read(16), file.seek(0, os.SEEK_END)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, f"expected a safetensors file at {path}, got nothing there") from error
+    except OSError as error:
+        raise OSError(error.errno, f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            stored = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
+            tensors = {} if metadata_only else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if stored is None:
+            return "", {}, tensors
+        kind, state, sha256 = stored["kind"], stored["state"], stored.pop("sha256")
+        damaged = not metadata_only and sha256 != _digest(stored, tensors)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path}: {_what_is_wrong(raw)} ({error})") from error
+        raise ValueError(f"{path}: {_what_is_wrong(start, size)} ({error})") from error
     if damaged or not isinstance(state, dict):
         raise ValueError(f"{path}: expected an undamaged file, got one that does not fit its own checksum; {ANOTHER}")
-    return tensors, state
+    return kind, state, tensors
 
 
-def _digest(state: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(json.dumps(state, sort_keys=True, allow_nan=False).encode())
+def _digest(stored: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(stored, sort_keys=True, allow_nan=False).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -215,20 +240,11 @@ def _digest(state: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(9)
-            # a film named by mistake is not read whole
-            return head + file.read() if head[8:] == b"{" else head + file.read(7)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(error.errno, f"expected a safetensors file at {path}, got nothing there") from error
-    except OSError as error:
-        raise OSError(error.errno, f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _what_is_wrong(raw: bytes) -> str:
+def _what_is_wrong(start: bytes, size: int) -> str:
     # the format: 8 bytes with the length of the header, the header in JSON, the arrays
-    if len(raw) >= 9 and raw[8:9] != b"{":
-        return f"expected a safetensors file, got one that begins with {raw[:16]!r}"
-    return f"expected a whole safetensors file, got {len(raw):,} bytes that are cut short or damaged; {ANOTHER}"
+    if len(start) >= 9 and start[8:9] != b"{":
+        return f"expected a safetensors file, got one that begins with {start!r}"
+    return (
+        f"expected a whole safetensors file of arrays that NumPy knows, got {size:,} bytes that are cut short or "
+        f"damaged; {ANOTHER}"
+    )

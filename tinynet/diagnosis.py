@@ -30,17 +30,16 @@ def explain_non_finite(model: Layer, error: NonFiniteError, when: str) -> NonFin
     return NonFiniteError(layer, f"{what}. Training stopped in {when}. {remedy}")
 
 
-def not_learning(loss: float, num_classes: int, step: int, lr: float, x: np.ndarray) -> str | None:
-    """What to look at if the loss (nats) is still what guessing gives, ln K, or worse; None if it is 2 % below.
+def not_learning(loss: float, chance: float, step: int, lr: float, x: np.ndarray) -> str | None:
+    """What to look at if the loss (nats) is still what guessing gives, `chance`, or worse; None if it is 2 % below.
 
-    x: a batch of the input, whose scale is told.
+    chance: ln K for K classes equally often. x: a batch of the input, whose scale is told.
     """
-    chance = math.log(num_classes)
     if loss < 0.98 * chance:
         return None
     return (
-        f"loss still {loss:.3f} after {step} steps, guessing gives ln {num_classes} = {chance:.3f}. If it stays there, "
-        "look at the initial values (does the signal die out or blow up from layer to layer? then take He's, "
-        f"init.he_normal), the learning rate ({lr:g}: try ten times more and ten times less) and the input's scale "
-        f"(this batch has mean {x.mean():.3g} and standard deviation {x.std():.3g})"
+        f"loss still {loss:.3f} after {step} steps; guessing gives {chance:.3f} = ln {math.exp(chance):.3g}. If it "
+        "stays there, look at the initial values (does the signal die out or blow up from layer to layer? then take "
+        f"He's, init.he_normal), the learning rate ({lr:g}: try ten times more and ten times less) and the input's "
+        f"scale (this batch has mean {x.mean():.3g} and standard deviation {x.std():.3g})"
     )

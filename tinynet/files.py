@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import sys
 import threading
 import time
 import zlib
@@ -31,24 +32,24 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
         with open(aside, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        _replace(aside, path)
+            _force(file.fileno())
+        replace(aside, path)
     except BaseException as error:  # Ctrl-C too leaves nothing half-written
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise cannot_write(path, error) from error
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 class JsonLines:
     """A file of JSON objects, one a line; each is with the operating system before `append` returns, so that a program
     that is killed loses none. Use it in a `with` statement; its folder is made if need be.
 
-    A new file; or, with `keep=(size, crc)` of an earlier moment, an existing one, of which that much is kept and what
-    came later is cut off. `records` holds the lines that were kept. On Linux and macOS no second program can open it
-    for writing meanwhile.
+    A new file; or, with `keep=(size, crc)` of an earlier moment, an existing one, of which that much is kept: `records`
+    holds its lines, and `cut` takes off what came later. On Linux and macOS no second program can open it for writing
+    meanwhile.
 
     Raises FileExistsError if a new file's `path` exists, ValueError if the kept part is not what it was at that
     moment, BlockingIOError if another program is writing to it, another OSError naming it if it cannot be written.
@@ -61,6 +62,7 @@ class JsonLines:
             if keep is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = self.path.open("xb" if keep is None else "r+b", buffering=0)
+            sync_folder(self.path.parent)
         except OSError as error:
             if keep is None and self.path.exists():
                 raise FileExistsError(error.errno, f"{path} is there already and is not overwritten") from error
@@ -71,7 +73,7 @@ class JsonLines:
         try:
             self._lock()
             if keep is not None:
-                self._keep(*keep)
+                self._read(*keep)
         except BaseException:
             self.file.close()
             raise
@@ -85,19 +87,23 @@ class JsonLines:
             while rest:  # near the end of the disk the system may take a part only
                 rest = rest[self.file.write(rest) :]
         except OSError as error:
-            self.file.seek(self.size)
-            self.file.truncate()
+            self.cut()
             raise cannot_write(self.path, error) from error
         self.size, self.crc = self.size + len(line), zlib.crc32(line, self.crc)
 
     def sync(self) -> None:
         """Force all lines to the disk: a pulled plug loses none of them."""
         try:
-            os.fsync(self.file.fileno())
+            _force(self.file.fileno())
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
-    def _keep(self, size: int, crc: int) -> None:
+    def cut(self) -> None:
+        """Take off what came after the lines that are kept."""
+        self.file.seek(self.size)
+        self.file.truncate()
+
+    def _read(self, size: int, crc: int) -> None:
         kept = self.file.read(size)
         if len(kept) < size or zlib.crc32(kept) != crc:
             raise ValueError(
@@ -105,7 +111,6 @@ class JsonLines:
                 "others or fewer: it was changed since or belongs to another run"
             )
         self.records = [json.loads(line) for line in kept.splitlines()]
-        self.file.truncate(size)
         self.size, self.crc = size, crc
 
     def _lock(self) -> None:
@@ -136,7 +141,9 @@ def cannot_write(path: str | os.PathLike, error: OSError) -> OSError:
     return OSError(error.errno, f"cannot write {path}: {error.strerror or error}; {remedy}, or choose another folder")
 
 
-def _replace(aside: Path, path: Path) -> None:
+def replace(aside: Path, path: Path) -> None:
+    """Give `aside`, a file or folder, the name `path` in one step. On Windows another program may hold a file open for
+    a moment: then it is tried again for a second."""
     for pause in PAUSES:
         try:
             return os.replace(aside, path)
@@ -145,11 +152,18 @@ def _replace(aside: Path, path: Path) -> None:
     return os.replace(aside, path)
 
 
-def _sync_folder(folder: Path) -> None:
-    # the file's new name is safe only when the folder is; Windows has no such call, and some file systems refuse it
-    with contextlib.suppress(OSError):
+def sync_folder(folder: Path) -> None:
+    """Force a folder's names to the disk: a new file's name is safe only then."""
+    with contextlib.suppress(OSError):  # Windows has no such call, and some file systems refuse it
         handle = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            _force(handle)
         finally:
             os.close(handle)
+
+
+def _force(handle: int) -> None:
+    if sys.platform == "darwin":
+        fcntl.fcntl(handle, fcntl.F_FULLFSYNC)  # there fsync reaches the drive, but not its platter
+    else:
+        os.fsync(handle)

@@ -1,5 +1,7 @@
-"""The progress bar of a training epoch."""
+"""What a training run shows on the screen: a progress bar, and lines."""
 
+import contextlib
+import os
 import shutil
 import sys
 
@@ -23,3 +25,14 @@ def progress_bar(title: str, done: int, total: int, quiet: bool) -> tqdm:
         nrows=rows,
         bar_format="{desc}: {percentage:3.0f}%, {remaining} left{postfix} |{bar:20}|",  # what comes last is cut off
     )
+
+
+def say(text: str, error: bool = False) -> None:
+    """Print a line on stdout, or on stderr. A screen that is gone (a pipe or terminal that was closed) ends nothing:
+    what is still said goes nowhere."""
+    stream = sys.stderr if error else sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):  # or the interpreter fails when it flushes at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,5 +1,7 @@
 """The files that a training run writes, and reads again when it is resumed."""
 
+import itertools
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -12,6 +14,13 @@ from tinynet.layers.base import Layer
 from tinynet.optim import SGD
 
 LOG = "log.jsonl"
+NUMBER = (int, float)
+# what the state of a checkpoint holds; a file that someone made up may hold anything
+STATE: dict[str, type | tuple[type, ...]] = {
+    **{"epoch": int, "batch": int, "step": int, "epochs": int, "threads": int, "seconds": NUMBER, "lr": NUMBER},
+    **{"tally": list, "recent": list, "log": list, "settings": dict, "config": dict, "metadata": dict},
+    "schedule": (dict, type(None)),
+}
 
 
 class RunFolder:
@@ -38,7 +47,12 @@ class RunFolder:
             return []
         size, crc = checkpoint.state["log"]
         self._log = JsonLines(self.folder / LOG, keep=(size, crc))
-        self.checkpoints.set_aside(newer_than=checkpoint.state["step"])
+        try:  # in this order: whoever is killed in between finds no checkpoint that counts on lines that are gone
+            self.checkpoints.set_aside(newer_than=checkpoint.state["step"])
+            self._log.cut()
+        except BaseException:
+            self.close()
+            raise
         return self._log.records
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -69,16 +83,70 @@ class RunFolder:
             self._log = None
 
 
-def restore(checkpoint: Checkpoint, model: Layer, optimizer: SGD, schedule: Any) -> None:
-    """Put weights, velocity, learning rate and the schedule's counters back. Raises ValueError if they do not fit."""
-    state, velocity = checkpoint.state, checkpoint.part("velocity")
+def settings(model: Layer, optimizer: SGD, schedule: Any, train_loader: Any) -> dict[str, Any]:
+    """What decides the numbers of a run beside its state; JSON can hold it."""
+    parts = {
+        "net": repr(model),
+        "momentum": optimizer.momentum,
+        "weight_decay": optimizer.weight_decay,
+        "lr_mult": [parameter.lr_mult for parameter in optimizer.parameters],
+        "weight_decay_mult": [parameter.weight_decay_mult for parameter in optimizer.parameters],
+        "batches": len(train_loader),
+        "batch_size": getattr(train_loader, "batch_size", None),
+        "loader's seed": getattr(train_loader, "seed", None),
+        "schedule": None,
+    }
+    if schedule is not None:
+        changing = schedule.state_dict()
+        fixed = {key: value for key, value in vars(schedule).items() if key not in changing and key != "optimizer"}
+        parts["schedule"] = [type(schedule).__name__, fixed]
+    return json.loads(json.dumps(parts, default=str))
+
+
+def restore(
+    checkpoint: Checkpoint, own_settings: Mapping[str, Any], model: Layer, optimizer: SGD, schedule: Any
+) -> None:
+    """Put weights, velocity, learning rate and the schedule's counters back.
+
+    Raises ValueError, before anything is changed, for a state that no run wrote or one of other settings, which are
+    named; and for other shapes.
+    """
+    state = checkpoint.state
+    sizes = {"tally": 3, "recent": 3, "log": 2}
+    strange = [key for key, kind in STATE.items() if not isinstance(state.get(key), kind)]
+    strange += [
+        key
+        for key, size in sizes.items()
+        if key not in strange and (len(state[key]) != size or not all(isinstance(item, NUMBER) for item in state[key]))
+    ]
+    counts = ("epoch", "batch", "step", "seconds", "threads")
+    if strange or min(state[key] for key in counts) < 0 or not isinstance(state["log"][0], int) or state["log"][0] < 1:
+        raise ValueError(f"{checkpoint.path}: expected the state of a run, got one whose {strange or 'counts'} are odd")
+    for key, own in own_settings.items():
+        if (then := state["settings"].get(key)) != own:
+            was, now = _first_difference(then, own)
+            raise ValueError(
+                f"{checkpoint.path}: expected the run's {key}, {was}, got {now}; resume with the same net, optimiser, "
+                "schedule and loader"
+            )
+    velocity = checkpoint.part("velocity")
     try:
-        if (schedule is None) != (state["schedule"] is None):
-            raise ValueError(f"expected schedule {state['schedule']}, got {schedule}")
         model.load_state_dict(checkpoint.part("model"))
-        optimizer.load_state_dict({"lr": state["lr"], "velocity": [velocity[str(i)] for i in range(len(velocity))]})
+        velocities = [velocity[str(i)] for i in range(len(velocity))]
+        optimizer.load_state_dict({"lr": state["lr"], "velocity": velocities})
         if schedule is not None:
             schedule.load_state_dict(state["schedule"])
     except (KeyError, TypeError, ValueError) as error:
         text = "expected a checkpoint of this net, optimiser and schedule, got another's"
         raise ValueError(f"{checkpoint.path}: {text}: {error}") from error
+
+
+def _first_difference(then: Any, now: Any) -> tuple[str, str]:
+    """The two as text, of long ones the first line or item that differs."""
+    if isinstance(then, str) and isinstance(now, str):
+        then, now = then.splitlines(), now.splitlines()
+    if isinstance(then, list) and isinstance(now, list):
+        for one, other in itertools.zip_longest(then, now, fillvalue="nothing"):
+            if one != other:
+                return repr(one).strip("' "), repr(other).strip("' ")
+    return repr(then), repr(now)

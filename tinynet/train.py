@@ -7,7 +7,6 @@ import inspect
 import itertools
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
@@ -24,8 +23,8 @@ from tinynet.layers.base import Layer
 from tinynet.layers.softmax_ce import SoftmaxCE
 from tinynet.ops.parallel import get_num_threads
 from tinynet.optim import SGD
-from tinynet.progress import BAR_NUMBERS, progress_bar
-from tinynet.run_folder import RunFolder, restore
+from tinynet.progress import BAR_NUMBERS, progress_bar, say
+from tinynet.run_folder import RunFolder, restore, settings
 from tinynet.signals import stop_between_batches
 
 Record = dict[str, Any]
@@ -121,7 +120,8 @@ class Trainer:
         self.epoch = self.batch = self.step = 0  # done so far: epochs; batches of the one under way; steps in all
         self.records: list[Record] = []
         self._tally, self._recent = Tally(), Tally()  # of this epoch; since the last record of a step
-        self._seconds_before = 0.0  # of the run's parts before this one
+        self._seconds_before = self._epoch_seconds = 0.0  # of the run's parts before this one; training in this epoch
+        self._in_a_step = False
 
     def fit(self, resume: str | os.PathLike | Checkpoint | None = None) -> Record:
         """Train; returns the final record.
@@ -139,10 +139,11 @@ class Trainer:
         if checkpoint is not None:
             self._restore(checkpoint)
         self.records += self._files.open(checkpoint)
-        with contextlib.closing(self._files), stop_between_batches() as self._until_a_signal:
-            self._began = time.perf_counter()
+        with contextlib.closing(self._files), stop_between_batches() as self._stop:
+            self._began, self._in_a_step = time.perf_counter(), False
             if checkpoint is not None:
                 self._report_resumption(checkpoint)
+                self._files.save_weights(self.model, self._metadata())  # those there may be of another course
             input_grad, self.model.input_grad = self.model.input_grad, False  # nobody reads the gradient of a picture
             self.model.train()
             try:
@@ -165,44 +166,47 @@ class Trainer:
                 raise
             finally:
                 self.model.input_grad = input_grad
-        print(FINAL_LINE.format(**final), flush=True)
+        say(FINAL_LINE.format(**final))
         return final
 
     def _one_epoch(self) -> None:
-        began, seen_before, rate, lr = time.perf_counter(), self._tally.seen, 0.0, self.optimizer.lr
+        began, lr = time.perf_counter() - self._epoch_seconds, self.optimizer.lr
         title = f"epoch {self.epoch + 1}/{self.epochs}"
         with (
             progress_bar(title, self.batch, len(self.train_loader), self.quiet) as bar,
-            contextlib.closing(self._until_a_signal(self._batches())) as batches,
+            contextlib.closing(self._stop.until(self._batches())) as batches,
         ):
             for x, labels in batches:
+                self._in_a_step = True
                 loss, wrong = self._one_step(x, labels)
                 for means in (self._tally, self._recent):
                     means.add(loss, wrong, len(labels))
+                self._in_a_step = False
                 if self.step == 1 or self.step % STEPS_PER_RECORD == 0:
                     record = self._record("step", epoch=self.epoch + 1, step=self.step, lr=lr, **self._recent.means())
                     self._recent = Tally()
                     if self.step == STEPS_TO_LEARN:
-                        self._warn(not_learning(record["train_loss"], self._num_classes, self.step, lr, x))
+                        self._warn(not_learning(record["train_loss"], self._chance(), self.step, lr, x))
                 if self._files.minutes_since_checkpoint() > self.checkpoint_minutes:
                     self._save_checkpoint()
-                rate = (self._tally.seen - seen_before) / (time.perf_counter() - began)
+                self._epoch_seconds = time.perf_counter() - began
+                rate = self._tally.seen / self._epoch_seconds
                 bar.set_postfix_str(BAR_NUMBERS.format(rate=rate, **self._tally.means()), refresh=False)
                 bar.update()
         if not self._tally.seen:
             raise ValueError("Trainer: expected at least one picture to learn from, got a loader without any batch")
-        val = evaluate(self.model, self._until_a_signal(self.val_loader.epoch(0)))
+        val = evaluate(self.model, self._stop.until(self.val_loader.epoch(0)))
         best = val.top1_error < min(self._val_errors(), default=math.inf)
         measured = {**self._tally.means(), **{f"val_{key}": value for key, value in val._asdict().items()}}
-        measured |= {"images_per_second": rate, "seconds": self._seconds()}
-        self.epoch, self.batch, self._tally = self.epoch + 1, 0, Tally()
+        measured |= {"images_per_second": self._tally.seen / self._epoch_seconds, "seconds": self._seconds()}
+        self.epoch, self.batch, self._tally, self._epoch_seconds = self.epoch + 1, 0, Tally(), 0.0
         record = self._record("epoch", epoch=self.epoch, step=self.step, lr=lr, **measured)
-        if not self.quiet:
-            print(EPOCH_LINE.format(epochs=self.epochs, **record), flush=True)
         if self.schedule is not None:
             self.schedule.step(val.top1_error)
         self._files.save_weights(self.model, self._metadata())
         self._save_checkpoint(best)
+        if not self.quiet:
+            say(EPOCH_LINE.format(epochs=self.epochs, **record))
         self._call_back(record)
 
     def _batches(self) -> Iterator:
@@ -227,6 +231,14 @@ class Trainer:
             raise NonFiniteError(*bad)
         return loss, int((label_ranks(logits, labels) > 0).sum())
 
+    def _chance(self) -> float:
+        """The loss of guessing, in nats: the entropy of the labels, or ln K if the loader does not tell them."""
+        dataset = getattr(self.train_loader, "dataset", None)
+        if dataset is None:
+            return math.log(self._num_classes)
+        shares = np.unique(dataset.labels, return_counts=True)[1] / len(dataset.labels)
+        return float(-(shares * np.log(shares)).sum())
+
     def _stopped_improving(self) -> bool:
         errors = self._val_errors()
         return self.patience is not None and bool(errors) and len(errors) - 1 - int(np.argmin(errors)) >= self.patience
@@ -245,7 +257,7 @@ class Trainer:
     def _warn(self, text: str | None) -> None:
         if text:
             self._record("warning", text=text)
-            print(f"train: warning: {text}", file=sys.stderr)
+            say(f"train: warning: {text}", error=True)
 
     def _record_stop(self, reason: str) -> int:
         """The number, from 1, of the epoch that was under way."""
@@ -255,12 +267,16 @@ class Trainer:
         return epoch
 
     def _keep_everything(self, stop: KeyboardInterrupt | Terminated) -> KeyboardInterrupt | Terminated:
-        """A checkpoint, and the exception with what can be done now."""
-        self._files.save_weights(self.model, self._metadata())
-        self._save_checkpoint()
-        kept = "" if self.out is None else f"; everything is kept in {self.out}, from where the run can be resumed"
+        """A checkpoint, unless a second signal came in the middle of a step; the exception with what can be done."""
+        self._stop.deaf = True
+        if self._in_a_step:
+            kept = "; that step was not finished: the run can be resumed from the checkpoint before it"
+        else:
+            self._save_checkpoint()
+            self._files.save_weights(self.model, self._metadata())
+            kept = f"; everything is kept in {self.out}, from where the run can be resumed"
         how = "interrupted" if isinstance(stop, KeyboardInterrupt) else "terminated"
-        text = f"{how} in epoch {self._record_stop(how)}, after step {self.step}{kept}"
+        text = f"{how} in epoch {self._record_stop(how)}, after step {self.step}{kept if self.out is not None else ''}"
         return KeyboardInterrupt(text) if isinstance(stop, KeyboardInterrupt) else Terminated(stop.signum, text)
 
     def _metadata(self) -> dict[str, Any]:
@@ -272,7 +288,9 @@ class Trainer:
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "tally": astuple(self._tally),
             "recent": astuple(self._recent),
-            "batches": len(self.train_loader),
+            "epochs": self.epochs,
+            "epoch_seconds": self._epoch_seconds,
+            "settings": settings(self.model, self.optimizer, self.schedule, self.train_loader),
             "threads": get_num_threads(),
             "config": self.config,
             "metadata": self._metadata(),
@@ -280,24 +298,30 @@ class Trainer:
         self._files.save_checkpoint(self.model, self.optimizer, state, best)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        state, batches = checkpoint.state, len(self.train_loader)
-        if state["batches"] != batches:
+        state = checkpoint.state
+        own = settings(self.model, self.optimizer, self.schedule, self.train_loader)
+        restore(checkpoint, own, self.model, self.optimizer, self.schedule)
+        least = state["epoch"] + (state["batch"] > 0)
+        if self.epochs < least:
             raise ValueError(
-                f"{checkpoint.path}: expected the run's {state['batches']} batches an epoch, got {batches}: other "
-                "pictures or another batch size?"
+                f"{checkpoint.path}: expected epochs of at least {least}, where the run stands, got {self.epochs}"
             )
-        restore(checkpoint, self.model, self.optimizer, self.schedule)
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
         self._tally, self._recent = Tally(*state["tally"]), Tally(*state["recent"])
-        self._seconds_before, self.records = state["seconds"], []
+        self._seconds_before, self._epoch_seconds, self.records = state["seconds"], state["epoch_seconds"], []
 
     def _report_resumption(self, checkpoint: Checkpoint) -> None:
+        where = f"epoch {self.epoch + 1}, after step {self.step}, at learning rate {self.optimizer.lr:g}"
+        if self.epoch == self.epochs:
+            where = f"the end of epoch {self.epoch}, where it was finished"
         if not self.quiet:
-            print(f"resumed in epoch {self.epoch + 1}, after step {self.step}, from {checkpoint.path}", flush=True)
+            say(f"resumed in {where}, from {checkpoint.path}")
+        for reason in checkpoint.passed_over:
+            say(f"train: warning: a newer checkpoint was passed over: {reason}", error=True)
         threads = checkpoint.state["threads"], get_num_threads()
         if threads[0] != threads[1]:
             text = "the run had {} CPU threads and has {} now: its numbers will differ in their last digits"
-            print(f"train: warning: {text.format(*threads)} from those of a run never stopped", file=sys.stderr)
+            say(f"train: warning: {text.format(*threads)} from those of a run never stopped", error=True)
 
     def _finish(self) -> Record:
         last = next(record for record in reversed(self.records) if record["event"] == "epoch")

@@ -22,7 +22,7 @@ def program(monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "argv", ["train_alexnet.py", *map(str, arguments)])
         return module.main()
 
-    main.module = module
+    main.module, main.parts = module, sys.modules["parts"]
     return main
 
 

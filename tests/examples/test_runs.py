@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from conftest import PROGRAM
 from PIL import Image
+from test_train import trainer
 
-from tinynet.checkpoint import load_metadata, load_weights, read_checkpoint
+from tinynet.checkpoint import load_metadata, load_weights, read_checkpoint, save_weights
+from tinynet.models import alexnet_mini
 
 TIMES = "seconds", "images_per_second"
 TINY = "--train-size", 40, "--val-size", 20, "--batch-size", 10, "--lr", 0.001, "--quiet"
@@ -168,7 +170,7 @@ def assert_same_run_but_workers(one, other):
 def test_more_epochs_for_a_finished_run(quick, capfd):
     assert quick(*TINY, "--epochs", 1, "--schedule", "constant", "--out", "two-steps") == 0
     assert quick("--resume", "two-steps", "--epochs", 2) == 0
-    assert "resumed in epoch 2, after step 4, from two-steps" in capfd.readouterr().out
+    assert "resumed in epoch 2, after step 4, at learning rate 0.001, from " in capfd.readouterr().out
     assert quick(*TINY, "--epochs", 2, "--schedule", "constant", "--out", "straight") == 0
     assert Path("two-steps/weights.safetensors").read_bytes() == Path("straight/weights.safetensors").read_bytes()
 
@@ -194,10 +196,15 @@ def test_resuming_what_cannot_be_resumed(quick, capfd, tmp_path):
 
 def test_a_run_does_not_go_on_with_other_pictures(quick, capfd, album):
     assert quick("--data", album, *MINI, "--out", "run", "--quiet") == 0
-    Image.new("RGB", (90, 90), "red").save(album / "dogs" / "0.png")
+    album.rename(album.with_name("moved"))
     capfd.readouterr()
     assert quick("--resume", "run") == 1
-    assert "expected the pictures that the run began with, got others in" in capfd.readouterr().err
+    assert "if they were moved, say where to by --data" in capfd.readouterr().err
+    assert quick("--resume", "run", "--data", "moved", "--epochs", 2) == 0
+    Image.new("RGB", (90, 90), "red").save("moved/dogs/0.png")
+    capfd.readouterr()
+    assert quick("--resume", "run", "--data", "moved") == 1
+    assert "expected the pictures that the run began with, got others in moved" in capfd.readouterr().err
 
 
 # fine-tuning and evaluation
@@ -224,6 +231,8 @@ def test_with_the_same_classes_fc8_is_taken_too(quick, capfd):
     options = [option for option in TINY if option != "--quiet"]
     assert quick(*options, "--epochs", 1, "--pretrained", "first") == 0
     assert "begin  with conv1, conv2, conv3, conv4, conv5, fc6, fc7, fc8 of first" in capfd.readouterr().out
+    assert quick(*options, "--epochs", 1, "--pretrained", "first", "--num-classes", 12) == 0
+    assert "begin  with conv1, conv2, conv3, conv4, conv5, fc6, fc7 of first" in capfd.readouterr().out
 
 
 def measured(line):
@@ -239,18 +248,48 @@ def test_evaluation_gives_what_training_measured(quick, capfd):
     assert quick(*TINY, "--epochs", 2, "--out", "one") == 0
     assert quick(*TINY, "--epochs", 1, "--seed", 0, "--lr", 0.002, "--out", "two") == 0
     capfd.readouterr()
-    sizes = "--train-size", 40, "--val-size", 20
-    assert quick("--evaluate", "one", *sizes) == 0
+    assert quick("--evaluate", "one") == 0
     last = [record for record in log("one") if record["event"] == "epoch"][-1]
     single = measured(capfd.readouterr().out)
     assert single[:3] == ["20", "1 net", "centre crop"]
     assert single[3:] == pytest.approx(
         [100 * last["val_top1_error"], 100 * last["val_top5_error"], last["val_loss"]], abs=6e-3
     )
-    assert quick("--evaluate", "one/checkpoints/best.safetensors", *sizes) == 0
+    assert quick("--evaluate", "one/checkpoints/best.safetensors") == 0
     capfd.readouterr()
-    assert quick("--evaluate", "one", "two", *sizes, "--ten-crop") == 0
-    assert measured(capfd.readouterr().out)[:3] == ["20", "2 nets", "ten crops"]
+    assert quick("--evaluate", "one", "two", "--ten-crop") == 0
+    output = capfd.readouterr()
+    assert measured(output.out)[:3] == ["20", "2 nets", "ten crops"]
+    assert output.err == ""
+    assert quick("--evaluate", "one", "--val-size", 30) == 0
+    output = capfd.readouterr()
+    assert measured(output.out)[0] == "30"
+    assert "warning: these are not the pictures of the training run" in output.err
+
+
+def test_the_mean_picture_travels_with_the_weights(quick, capfd, monkeypatch, album):
+    """As in the paper's net, which is too large for a test."""
+    usual = quick.parts.input_scale
+
+    def with_mean_picture(args, train_set):
+        args.model, args.preset, before = "alexnet", "paper", (args.model, args.preset)
+        try:
+            return usual(args, train_set)
+        finally:
+            args.model, args.preset = before
+
+    monkeypatch.setattr(quick.module, "input_scale", with_mean_picture)
+    assert quick("--data", album, *MINI, "--lr", 1e-6, "--out", "run") == 0
+    last = [record for record in log("run") if record["event"] == "epoch"][-1]
+    (album / "cats" / "0.png").unlink()  # it may have been learned from: another mean picture, if it were made again
+    capfd.readouterr()
+    assert quick("--evaluate", "run", "--data", album) == 0
+    output = capfd.readouterr()
+    assert "warning: these are not the pictures of the training run" in output.err
+    mean = quick.parts.unpack_mean(load_metadata("run")["mean"])
+    assert mean.shape == (3, 37, 37)
+    assert 0.3 < mean.mean() < 0.7
+    assert last["val_loss"] > 0
 
 
 def test_weights_that_cannot_be_evaluated(quick, capfd, album):
@@ -262,10 +301,51 @@ def test_weights_that_cannot_be_evaluated(quick, capfd, album):
         assert quick("--evaluate", *options) == 1
         assert text in capfd.readouterr().err
 
-    refused("run", "--data", album, text="--evaluate: expected the classes of the weights")
+    refused("run", "--data", album, text="--evaluate: expected the weights' classes")
     refused("run", "album-run", text="album-run: expected the same classes as in run, got others")
     refused("gone", text="expected a safetensors file at gone")
     refused(Path("run/config.json"), text="expected a safetensors file")
+    save_weights("other.safetensors", alexnet_mini(), {"model": "alexnet_mini"})
+    refused("other.safetensors", text="expected weights that this program wrote, got others: the net is not known")
+
+
+def test_a_library_run_is_not_resumed_by_the_program(quick, capfd, tmp_path):
+    trainer(out=tmp_path / "run").fit()
+    assert quick("--resume", "run") == 1
+    assert "expected a run that this program began, got another's; use Trainer.fit" in capfd.readouterr().err
+
+
+def test_epochs_given_once_hold_and_the_schedule_stays_as_planned(quick, capfd, tmp_path):
+    assert quick(*TINY, "--epochs", 1, "--out", "run") == 0
+    capfd.readouterr()
+    assert quick("--resume", "run", "--epochs", 3, "--quiet") == 0
+    assert "follows the schedule of the 1 epochs that were planned at first" in capfd.readouterr().err
+    middle = tmp_path / "run" / "checkpoints" / "step-000000008.safetensors"
+    assert quick("--resume", middle, "--quiet") == 0
+    assert capfd.readouterr().out.startswith("finished after epoch 3")
+    assert quick("--resume", "run", "--epochs", 2) == 1
+    assert "expected epochs of at least 3, where the run stands, got 2" in capfd.readouterr().err
+
+
+def test_a_resumed_run_says_what_is_newer_than_it_was(quick, capfd, monkeypatch):
+    assert quick(*TINY, "--epochs", 1, "--out", "run") == 0
+    monkeypatch.setattr(quick.module.np, "__version__", "9.9")
+    capfd.readouterr()
+    assert quick("--resume", "run", "--epochs", 2, "--quiet") == 0
+    assert re.search(r"warning: the run had numpy [\d.]+ and has 9\.9 now", capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("place", ["run/checkpoints", "run"])
+def test_resumed_from_within_its_folder(quick, capfd, tmp_path, monkeypatch, place):
+    assert quick(*TINY, "--epochs", 1, "--out", "run") == 0
+    monkeypatch.chdir(tmp_path / place)
+    assert quick("--resume", ".", "--epochs", 2) == 0
+    assert not (tmp_path / place / "runs").exists()
+
+
+def test_a_net_that_cannot_learn(quick, capfd):
+    assert quick(*TINY, "--epochs", 1, "--freeze", "conv1,conv2,conv3,conv4,conv5,fc6,fc7,fc8") == 1
+    assert "--freeze: expected at least one layer that learns, got all of them" in capfd.readouterr().err
 
 
 # TensorBoard

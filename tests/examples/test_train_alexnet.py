@@ -257,7 +257,10 @@ def test_an_earlier_run_is_not_overwritten(program, capfd, tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "log.jsonl").write_text("precious")
     assert program(*TINY, "--out", "old") == 1
-    assert "expected a folder without a run, got old, which holds log.jsonl" in one_line_error(capfd)
+    assert (
+        "got old, which holds log.jsonl; that run ended before its first checkpoint: delete the folder"
+        in one_line_error(capfd)
+    )
     assert os.listdir("old") == ["log.jsonl"]
     assert (tmp_path / "old" / "log.jsonl").read_text() == "precious"
 

@@ -1,0 +1,110 @@
+"""The parts of a run of train_alexnet.py, each as its options say."""
+
+import argparse
+import base64
+from typing import Any
+
+import numpy as np
+from options import PHOTOS
+
+from tinynet import data
+from tinynet.checkpoint import layer_names
+from tinynet.data import Augment, CentreCrop, Dataset
+from tinynet.layers import Sequential
+from tinynet.models import alexnet, alexnet_mini
+from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau
+from tinynet.progress import say
+
+COLOUR_NOISE = 0.1  # section 4.1
+DROPS = 0.6, 0.85  # of the epochs, where --schedule step takes a tenth of the learning rate
+SHOWN = 10  # skipped files that are named on the screen
+
+
+def pictures(args: argparse.Namespace) -> tuple[Dataset, Dataset, dict[str, Any]]:
+    """(to learn from, to validate on, {"train": what tells this set from another, "validation": the same})."""
+    if args.data_kind == PHOTOS:
+        found = data.photos(args.data, size=stored_size(args.image_size), progress=not args.quiet)
+        for skipped in found.skipped[:SHOWN]:
+            say(f"train_alexnet.py: warning: skipped {skipped.path}: {skipped.reason}", error=True)
+        if found.skipped:
+            files = "file" if len(found.skipped) == 1 else "files"
+            say(f"train_alexnet.py: warning: {len(found.skipped):,} {files} skipped in all", error=True)
+        train_set, val_set, digest = found.train, found.validation, found.digest
+    else:
+        sizes = {"train_size": args.train_size, "validation_size": args.val_size, "image_size": args.image_size}
+        progress = not args.quiet
+        train_set, val_set = data.load(args.data, args.data_dir, seed=args.seed, progress=progress, **sizes)
+        digest = None
+    return (
+        train_set,
+        val_set,
+        {
+            "train": [digest, *train_set.fingerprint()],
+            "validation": [digest, *val_set.fingerprint()],
+        },
+    )
+
+
+def stored_size(image_size: int) -> int:
+    """Photographs are kept a little larger than the net's input, which crops are cut from: 256 for the paper's 224 (and
+    for 227, see `alexnet`), and in that proportion."""
+    return 256 if image_size == 227 else round(image_size * 256 / 224)
+
+
+def network(model: str, preset: str | None, num_classes: int, in_channels: int, image_size: int, seed: int = 0) -> Any:
+    if model == "alexnet_mini":
+        return alexnet_mini(num_classes, in_channels, image_size, seed=seed)
+    if in_channels != 3:
+        raise ValueError(f"alexnet: expected pictures in colour, got {in_channels} channel; use --model alexnet_mini")
+    return alexnet(str(preset), num_classes, seed=seed)
+
+
+def input_scale(args: argparse.Namespace, train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, std): of each channel; for the paper's net the mean picture, and 0-255 as they are (section 2)."""
+    if args.model == "alexnet" and args.preset == "paper":
+        # as float32, as which it is kept with the weights
+        return data.mean_picture(train_set).astype(np.float32).astype(np.float64), np.full(train_set.channels, 1 / 255)
+    return data.channel_statistics(train_set)
+
+
+def training_view(args: argparse.Namespace, train_set: Dataset) -> CentreCrop | Augment:
+    if args.augment == "none":
+        return CentreCrop(args.image_size)
+    padding = args.image_size // 8 if args.image_size == train_set.image_size[0] else 0
+    if args.augment != "paper":
+        return Augment(args.image_size, padding=padding, mirror=args.augment == "mirror")
+    colour = data.colour_components(train_set)
+    return Augment(args.image_size, padding=padding, mirror=True, colour_noise=COLOUR_NOISE, colour=colour)
+
+
+def learning_schedule(name: str, optimizer: SGD, epochs: int) -> Any:
+    if name == "step":
+        return MultiStepLR(optimizer, [max(1, round(share * epochs)) for share in DROPS])
+    return ReduceLROnPlateau(optimizer) if name == "plateau" else None
+
+
+def freeze(model: Sequential, layers: list[str]) -> None:
+    """Their parameters keep their values: learning rate 0."""
+    for layer in layers:
+        own = [parameter for name, parameter in model.named_parameters() if name.rpartition(".")[0] == layer]
+        if not own:
+            known = layer_names(name for name, _ in model.named_parameters())
+            raise ValueError(f"--freeze: expected layers out of {known}; got {layer!r}")
+        for parameter in own:
+            parameter.lr_mult = 0.0
+    if all(parameter.lr_mult == 0 for parameter in model.parameters()):
+        raise ValueError("--freeze: expected at least one layer that learns, got all of them")
+
+
+def pack_mean(mean: np.ndarray) -> Any:
+    """What JSON can hold: a number for each channel, or a mean picture's float32 values."""
+    if mean.ndim == 1:
+        return mean.tolist()
+    return {"shape": mean.shape, "float32": base64.b64encode(mean.astype("<f4").tobytes()).decode()}
+
+
+def unpack_mean(packed: Any) -> np.ndarray:
+    if isinstance(packed, list):
+        return np.array(packed)
+    values = np.frombuffer(base64.b64decode(packed["float32"]), "<f4")
+    return values.reshape(packed["shape"]).astype(np.float64)
