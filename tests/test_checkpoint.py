@@ -67,6 +67,13 @@ def test_another_programs_file_is_read(folder):
     assert load_metadata(folder / "w") == {}
 
 
+def test_a_file_of_the_first_version_is_read(folder):
+    arrays = {"x": np.arange(6, dtype=np.float32)}
+    (folder / "w").write_bytes(safetensors.numpy.save(arrays, {"tinynet": '{"epoch": 3}'}))
+    np.testing.assert_array_equal(load_weights(folder / "w")["x"], arrays["x"])
+    assert load_metadata(folder / "w") == {"epoch": 3}
+
+
 @pytest.mark.parametrize("load", [load_weights, load_metadata])
 class TestUnreadable:
     def test_missing(self, folder, load):

@@ -1,5 +1,6 @@
 import math
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from tinynet.data import Loader as PictureLoader
 from tinynet.data import shapes
 from tinynet.data.augment import TenCrop
 from tinynet.errors import NonFiniteError
-from tinynet.evaluate import evaluate, label_ranks, predict, weights_gone_bad
+from tinynet.evaluate import evaluate, label_ranks, predict, predict_parts, weights_gone_bad
 from tinynet.layers import Dropout, Flatten, Layer, Linear, ReLU, Sequential
 
 
@@ -158,6 +159,55 @@ def test_softmax_outputs_are_averaged_over_views_and_models(views, factors):
     assert result.top5_error == (ranks >= 5).mean()
 
 
+@pytest.mark.parametrize(
+    "part", [1, 7 * 6 * 2, 1 << 18]
+)  # a row; two rows of six logits, of two models and three views
+def test_the_parts_are_the_whole_in_its_order(monkeypatch, part):
+    monkeypatch.setattr("tinynet.evaluate.PART", part)
+    V, N, K = 3, 5, 7
+    x = random.normal((2, V * N, K), 0, "x", dtype=np.float32) * 3
+    batches = list(zip(x, np.arange(2 * N).reshape(2, N) % K, strict=True))
+    models = [Fixed(), Scaled(-0.5)]
+    parts = list(predict_parts(models, batches))
+    assert [len(rows) for rows, _ in parts] == {1: [1] * 10, 84: [2, 2, 1] * 2, 1 << 18: [5, 5]}[part]
+    expected = np.mean([softmax(factor * x.astype(float).reshape(2, V, N, K)) for factor in (1, -0.5)], axis=(0, 2))
+    whole, labels = predict(models, batches)
+    np.testing.assert_allclose(whole, expected.reshape(2 * N, K), rtol=1e-5)
+    np.testing.assert_array_equal(np.concatenate([rows for rows, _ in parts]), whole)
+    np.testing.assert_array_equal(np.concatenate([own for _, own in parts]), np.arange(2 * N) % K)
+    np.testing.assert_array_equal(labels, np.arange(2 * N) % K)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_all_probabilities_take_their_memory_once(known):
+    N, K, B = 3000, 500, 20  # 12 MB
+    x, labels = batch(random.normal((B, K), 0, "x"), range(B))
+
+    class Endless(Loader):
+        def epoch(self, number):
+            return ((x, labels) for _ in range(N // B))
+
+    loader = Endless()
+    if known:
+        loader.dataset = range(N)
+    tracemalloc.start()
+    probabilities, _ = predict(Fixed(), loader)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert probabilities.shape == (N, K)
+    np.testing.assert_array_equal(probabilities, np.tile(probabilities[:B], (N // B, 1)))
+    assert peak < 1.3 * probabilities.nbytes
+
+
+def test_a_data_set_of_another_length_than_the_loader_says_is_no_matter():
+    x, labels = batch(random.normal((4, 3), 0, "x"), [0, 1, 2, 0])
+    whole = predict(Fixed(), [(x, labels)])[0]
+    for length in (0, 2, 3, 4, 9):
+        loader = Loader((x[:3], labels[:3]), (x[3:], labels[3:]))
+        loader.dataset = range(length)
+        np.testing.assert_array_equal(predict(Fixed(), loader)[0], whole)
+
+
 def test_a_list_of_one_model_is_that_model():
     batches = [batch(random.normal((6, 9), 0, "x"), range(6))]
     assert evaluate([Fixed()], batches) == evaluate(Fixed(), batches)
@@ -213,6 +263,12 @@ def test_after_an_error_the_loaders_workers_have_ended():
     assert caught.traceback  # still held
 
 
+def test_batches_of_other_numbers_of_classes_are_refused():
+    for K in (1, 2, 4):  # one column would fit into any row
+        with pytest.raises(ValueError, match=f"predict: expected 3 classes in every batch, as in the first, got {K}"):
+            predict(Fixed(), [batch([[1, 2, 3]], [0]), batch([[1.0] * K], [0])])
+
+
 class First(Layer):
     """The first two logits alone."""
 
@@ -230,6 +286,7 @@ class First(Layer):
         (Fixed(), [batch([[1, 2]] * 5, [0, 1])], ValueError, "for 2 labels and V views of each picture, got 5"),
         (Fixed(), [batch([[1, 2]], [0, 1])], ValueError, r"expected x of V \* 2 pictures, .* got 1"),
         (Fixed(), [batch([[1, 2]], [])], ValueError, "for 0 labels"),
+        (Fixed(), [], ValueError, "expected at least one picture"),
         ([Fixed(), Fixed()], [], ValueError, "expected at least one picture"),
         ([Fixed(), Fixed()], [batch([[np.inf, 2]], [0])], NonFiniteError, "Fixed: gave NaN or infinity as its output"),
     ],

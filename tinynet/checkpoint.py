@@ -222,6 +222,8 @@ def _unpack(path: Path, metadata_only: bool = False) -> tuple[str, dict[str, Any
             tensors = {} if metadata_only else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if stored is None:
             return "", {}, tensors
+        if not {"kind", "sha256"} & stored.keys():  # a weights file of version 0.1.0, which had no checksum
+            return "weights", stored, tensors
         kind, state, sha256 = stored["kind"], stored["state"], stored.pop("sha256")
         damaged = not metadata_only and sha256 != _digest(stored, tensors)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:

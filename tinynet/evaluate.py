@@ -1,6 +1,7 @@
 """How wrong a network is on pictures that it does not learn from."""
 
 import contextlib
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from numpy.typing import ArrayLike
 from tinynet.errors import NonFiniteError
 from tinynet.layers.base import Layer
 from tinynet.layers.softmax_ce import SoftmaxCE
+
+PART = 1 << 18  # logits whose softmax is averaged at a time: 2 MB
 
 
 class Evaluation(NamedTuple):
@@ -50,16 +53,41 @@ def predict(model: Layer | Sequence[Layer], loader: Any) -> tuple[np.ndarray, np
     averaged over the models and over the views of each picture (Krizhevsky et al. 2012, section 4.1 and table 2).
 
     loader: as for `evaluate`. A batch of N labels and x of V * N pictures has V views of each, x[v * N + n] those of
-    picture n.
+    picture n. Where N * K numbers are too many, `predict_parts` gives a few rows at a time.
 
-    Raises ValueError for no model or no picture, models of different numbers of classes, or an x whose length is no
-    multiple of the number of labels, TypeError for a model that is no Layer, NonFiniteError naming the layer whose
-    output is NaN or infinite.
+    Raises ValueError for no model or no picture, models or batches of different numbers of classes, or an x whose
+    length is no multiple of the number of labels, TypeError for a model that is no Layer, NonFiniteError naming the
+    layer whose output is NaN or infinite.
     """
-    outputs = _outputs("predict", model, loader)
-    found = [(np.exp(_log_mean_softmax(logits)), labels) for _, logits, labels in outputs]
-    probabilities, labels = zip(*found, strict=True)
-    return np.concatenate(probabilities), np.concatenate(labels)
+    pictures = operator.length_hint(getattr(loader, "dataset", ()))
+    probabilities: np.ndarray = np.empty((0, 0))
+    labels: list[np.ndarray] = []
+    seen = 0
+    for rows, own in predict_parts(model, loader):
+        if not seen:
+            probabilities = np.empty((pictures, rows.shape[1]))
+        if seen + len(rows) > len(probabilities):  # a loader of one's own, which does not say how many come
+            # refcheck=False: nobody else has seen this array
+            probabilities.resize((max(seen + len(rows), 9 * seen // 8), rows.shape[1]), refcheck=False)
+        probabilities[seen : seen + len(rows)] = rows
+        labels.append(own)
+        seen += len(rows)
+    probabilities.resize((seen, probabilities.shape[1]), refcheck=False)
+    return probabilities, np.concatenate(labels)
+
+
+def predict_parts(model: Layer | Sequence[Layer], loader: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(probabilities (n, K) float64, labels (n,)) of the pictures of `loader`, a few at a time, at most a batch: what
+    `predict` gives, in memory that does not grow with the number of pictures. Raises what `predict` does."""
+    K = None
+    for _, logits, labels in _outputs("predict", model, loader):
+        if K not in (None, logits[0].shape[1]):
+            raise ValueError(f"predict: expected {K} classes in every batch, as in the first, got {logits[0].shape[1]}")
+        K = logits[0].shape[1]
+        rows = max(1, PART // (len(logits) * K))
+        for start in range(0, len(labels), rows):
+            part = slice(start, start + rows)
+            yield np.exp(_log_mean_softmax([one[part] for one in logits])), labels[part]
 
 
 @contextlib.contextmanager

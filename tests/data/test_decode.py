@@ -15,13 +15,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
+from PIL import EpsImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from tinynet import random
 from tinynet.data import decode
 from tinynet.data.decode import PictureError, fit, read_picture
-
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WebP")
 
 
 def noise(H, W, C=3, seed=1):
@@ -89,6 +87,39 @@ def test_16_bit_tiff_in_both_byte_orders(tmp_path, order):
     image = Image.frombytes("I;16" if order == "<" else "I;16B", (3, 1), values.astype(order + "u2").tobytes())
     image.save(path, tiffinfo=info)
     assert pixels(path)[..., 0].tolist() == [[4, 233, 1]]
+
+
+def grey_tiff(path, bits, photometric, data, W, H=1):
+    """A TIFF of one strip of grey values, which Pillow cannot write in all these kinds."""
+    tags = {
+        256: W,
+        257: H,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 8 + 2 + 12 * 9 + 4,
+        277: 1,
+        278: H,
+        279: len(data),
+    }
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("bits", "data", "expected"),
+    [
+        (8, bytes([0, 3, 255]), [0, 3, 255]),
+        (12, bytes([0x00, 0x08, 0x01, 0xFF, 0xF0]), [0, 128, 255]),  # 0, 0x801, 0xfff
+        (16, struct.pack("<3H", 0, 1000, 65535), [0, 4, 255]),
+    ],
+)
+def test_grey_tiffs_of_any_depth_with_black_or_white_as_zero(tmp_path, bits, data, expected):
+    found = [pixels(grey_tiff(tmp_path / "a.tif", bits, 1, data, 3))[0, :, 0].tolist()]
+    if bits != 12:  # Pillow has no 12 bits with white as zero
+        found.append([255 - v for v in pixels(grey_tiff(tmp_path / "b.tif", bits, 0, data, 3))[0, :, 0].tolist()])
+    assert all(values == expected for values in found)
 
 
 def test_32_bit_values_within_16_bits_are_scaled_too(tmp_path):
@@ -215,6 +246,52 @@ def test_what_is_no_picture_is_refused_and_named(tmp_path):
         assert error.value.lasting
 
 
+def iptc(inner, W=30, H=20):
+    """An IPTC file around another one, which it says is a picture of W x H."""
+
+    def field(kind, number, value):
+        return bytes([0x1C, kind, number]) + struct.pack(">H", len(value)) + value
+
+    head = field(3, 60, b"\1\0") + field(3, 20, struct.pack(">H", W)) + field(3, 30, struct.pack(">H", H))
+    return head + field(3, 120, b"\5") + field(8, 10, inner) + bytes(5)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a program in place of Ghostscript: a shell script, which Windows has not")
+def test_no_file_makes_pillow_run_ghostscript(tmp_path, monkeypatch):
+    ran, gs = tmp_path / "it ran", tmp_path / "bin" / "gs"
+    gs.parent.mkdir()
+    gs.write_text(f"#!/bin/sh\ntouch '{ran}'\n")
+    gs.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{gs.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # not looked for yet
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 20\n%%EndComments\nshowpage\n%%EOF\n"
+    dos = b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 30, len(eps)) + bytes(18) + eps
+    for raw, reason in ((eps, "PostScript"), (dos, "PostScript"), (iptc(eps), "no picture"), (iptc(iptc(eps)), "no ")):
+        (tmp_path / "cat.jpg").write_bytes(raw)
+        with pytest.raises(PictureError, match=rf"cat\.jpg: {reason}"):
+            read_picture(tmp_path / "cat.jpg")
+        assert not ran.exists()
+
+
+def test_a_picture_inside_of_another_is_not_larger_than_the_header_says(tmp_path):
+    raw = io.BytesIO()
+    Image.new("L", (300, 200), 9).save(raw, "PNG")
+    (tmp_path / "a.jpg").write_bytes(iptc(raw.getvalue()))
+    with pytest.raises(PictureError, match="no picture that Pillow can read"):
+        read_picture(tmp_path / "a.jpg")
+
+
+def test_metafiles_are_not_drawn(tmp_path):
+    emf = bytearray(200)
+    emf[:4], emf[40:44] = b"\1\0\0\0", b" EMF"
+    emf[8:24], emf[24:40] = struct.pack("<4i", 0, 0, 30, 20), struct.pack("<4i", 0, 0, 3000, 2000)
+    (tmp_path / "a.jpg").write_bytes(emf)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.format == "WMF"
+    with pytest.raises(PictureError, match="no picture that Pillow can read"):
+        read_picture(tmp_path / "a.jpg")
+
+
 def test_files_that_cannot_be_opened_are_refused_for_now_only(tmp_path):
     for path, reason in ((tmp_path / "none.jpg", "cannot be opened"), (tmp_path, "not a plain file"), ("\0", "cannot")):
         with pytest.raises(PictureError, match=reason) as error:
@@ -246,6 +323,15 @@ def test_a_failure_of_the_machine_is_not_lasting(tmp_path, monkeypatch, failure)
     with pytest.raises(PictureError, match=r"memory|Input/output") as error:
         read_picture(path)
     assert not error.value.lasting
+
+
+def test_damaged_bytes_that_cause_an_errno_are_damaged_for_good(tmp_path):
+    # a PCX file whose palette would lie before its beginning, to where no file can be wound
+    head = struct.pack("<4B6H", 10, 5, 1, 8, 0, 0, 23, 19, 100, 100) + bytes(48) + struct.pack("<BBHH", 0, 1, 24, 1)
+    (tmp_path / "a.jpg").write_bytes(head + bytes(24))
+    with pytest.raises(PictureError, match=r"a\.jpg: damaged or cut short \(OSError: .*Invalid argument") as error:
+        read_picture(tmp_path / "a.jpg")
+    assert error.value.lasting
 
 
 @pytest.mark.parametrize("kind", ["png", "gif", "bmp", "webp"])
@@ -283,6 +369,41 @@ def test_large_pictures_are_decoded_too(tmp_path):
     assert decode.MANY_PIXELS < 4001 * 4000
     assert read_picture(path).size == (4001, 4000)
     assert not decode._one_large.locked()
+
+
+def most_at_once(monkeypatch, kind, path, shorter_side):
+    """Of two threads that read the picture, how many decode at the same time."""
+    inside, most, pair, counting, real = 0, 0, threading.Barrier(2), threading.Lock(), kind.load
+
+    def load(image):
+        nonlocal inside, most
+        with counting:
+            inside += 1
+            most = max(most, inside)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            pair.wait(0.3)  # for the other thread, should it be let in meanwhile
+        answer = real(image)
+        with counting:
+            inside -= 1
+        return answer
+
+    monkeypatch.setattr(kind, "load", load)
+    threads = [threading.Thread(target=read_picture, args=(path, shorter_side)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return most
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("shorter_side", [None, 30])
+def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch, progressive, shorter_side):
+    """A progressive JPEG also where it is decoded small: its coefficients are held at full size."""
+    path = saved(tmp_path / "a.jpg", Image.fromarray(smooth(480, 640)), progressive=progressive)
+    monkeypatch.setattr(decode, "MANY_PIXELS", 480 * 640 - 1)
+    most = most_at_once(monkeypatch, JpegImagePlugin.JpegImageFile, path, shorter_side)
+    assert most == (1 if shorter_side is None or progressive else 2)
 
 
 def warner(monkeypatch):
@@ -351,8 +472,12 @@ def test_fit_scales_the_shorter_side_and_takes_the_centre(H, W, size):
     assert np.abs(found.astype(int) - expected).max() <= step + 2  # the plain cut may be half a pixel off
 
 
-def test_fit_keeps_a_square_of_that_size_as_it_is():
-    assert np.array_equal(fit(Image.fromarray(noise(11, 17)), 11), noise(11, 17)[:, 3:14].transpose(2, 0, 1))
+@pytest.mark.parametrize(("H", "W"), [(11, 17), (11, 12), (16, 11), (256, 257)])
+def test_fit_keeps_a_square_of_that_size_as_it_is(H, W):
+    size, picture = min(H, W), noise(H, W)
+    top, left = (H - size) // 2, (W - size) // 2
+    expected = picture[top : top + size, left : left + size].transpose(2, 0, 1)
+    assert np.array_equal(fit(Image.fromarray(picture), size), expected)
 
 
 def test_fit_averages_what_becomes_one_pixel():
@@ -374,14 +499,20 @@ def test_a_jpeg_decoded_small_gives_nearly_the_same_picture(tmp_path, size):
 
 @pytest.fixture(scope="module")
 def small_files():
+    """A small picture in every format that Pillow writes and reads here."""
+    Image.init()
     files = []
-    for kind in FORMATS:
-        for C in (1, 3):
-            picture, raw = noise(9, 14)[..., :C].squeeze(), io.BytesIO()
-            exif = Image.Exif()
+    for kind in sorted(set(Image.SAVE) - {"PDF", "PALM", "EPS"}):
+        for mode in ("L", "RGB", "RGBA", "1"):
+            raw, exif = io.BytesIO(), Image.Exif()
             exif[0x0112] = 6
-            Image.fromarray(picture).save(raw, format=kind, exif=exif)
-            files.append(raw.getvalue())
+            options = {"exif": exif} if kind in ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "MPO") else {}
+            # each format has modes of its own, and the stubs (BUFR and others) have no writer
+            with warnings.catch_warnings(), contextlib.suppress(OSError, ValueError, KeyError):
+                warnings.simplefilter("ignore")  # Pillow means to give some formats up
+                Image.fromarray(noise(9, 14)).convert(mode).save(raw, format=kind, **options)
+                files.append(raw.getvalue())
+    assert len(files) > 40
     for options in ({"compression": "tiff_lzw"}, {"compression": "jpeg"}):
         raw = io.BytesIO()
         Image.fromarray(noise(9, 14)).save(raw, format="TIFF", **options)
@@ -461,6 +592,10 @@ def test_the_pixels_of_oddities(shared_data):
     landscape = small(folder / "Landscape_1.jpg")
     for turn in (6, 8):
         assert np.abs(small(folder / f"Landscape_{turn}.jpg") - landscape).mean() < 3
+    # photographed with the camera upright: what lies on the left when stored is at the top
+    with Image.open(folder / "n02951585_can_opener.JPEG") as stored:
+        lying = np.asarray(stored.convert("RGB"))
+    assert np.array_equal(pixels(folder / "n02951585_can_opener.JPEG"), np.rot90(lying, -1))
     # one picture in two kinds of file, with the same transparent places
     assert np.abs(small(folder / "pil123p.png") - small(folder / "pil123rgba.png")).mean() < 3
     assert np.array_equal(pixels(folder / "p_trns_single.png"), pixels(folder / "rgb_trns.png"))

@@ -76,6 +76,8 @@ GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
             struct.pack(">BBBB3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1),
             "expected at most 268,435,456 values, got a header that promises 79,228,162,458,924,105,385,300,197,375",
         ),
+        (struct.pack(">BBBB4I", 0, 0, 8, 4, 2**31, 2**31, 2**31, 0), r"of at least one value, .*2147483648, 0\)"),
+        (struct.pack(">BBBB2I", 0, 0, 8, 2, 2**32 - 1, 0), r"at least one value, got .* shape \(4294967295, 0\)"),
         (b"\0\0\x08\x09" + bytes(36), "expected an IDX file"),
         (gzip.compress(GOOD)[:-9], "expected a whole gzip file, got a damaged one"),
         (gzip.compress(GOOD)[:12] + b"\xff\xff" + gzip.compress(GOOD)[14:], "expected a whole gzip file"),

@@ -1,13 +1,16 @@
 """A folder of photographs as two data sets: layouts, the held-out share, what is skipped, what is refused."""
 
 import contextlib
+import csv
 import hashlib
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,7 +78,16 @@ def test_one_folder_a_class(folder, read):
 
 
 @pytest.mark.parametrize(
-    "names", [("train", "val"), ("train", "validation"), ("train", "test"), ("Training", "Test_Set")]
+    "names",
+    [
+        ("train", "val"),
+        ("train", "validation"),
+        ("train", "test"),
+        ("Training", "Test_Set"),
+        ("Train", "Validate"),
+        ("train", "dev"),
+        ("training", "Eval"),
+    ],
 )
 def test_a_folder_for_each_half(folder, read, names):
     train, validation = names
@@ -91,6 +103,44 @@ def test_a_folder_for_each_half(folder, read, names):
     assert [(entry.path, entry.reason) for entry in read().skipped] == [
         (folder / "other", f"not {train} or {validation}")
     ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("train_images", "test_images"), ("seg_train", "seg_test"), ("train", "held out"), ("Val", "rest")],
+)
+def test_halves_of_unknown_names_are_not_mixed(folder, read, one, other):
+    fill(folder / one, cat=3, dog=3)
+    fill(folder / other, Cat=3, dog=3)
+    (folder / one / "labels.csv").write_text("is no picture")
+    with pytest.raises(ValueError, match=LAYOUT + ".* which both hold 'cat' and 'dog'; .* one of train, .* of val"):
+        read()
+
+
+def test_classes_that_are_divided_already_are_not_mixed(folder, read):
+    for name in ("cat", "dog"):
+        fill(folder / name, train=3, val=2)
+    with pytest.raises(ValueError, match=LAYOUT + "'cat' and 'dog', which both hold 'train' and 'val'; "):
+        read()
+
+
+def test_folders_of_the_same_names_inside_of_classes_with_pictures(folder, read):
+    for name, count in (("cat", 2), ("dog", 3), ("eel", 0)):
+        fill(folder / name, indoors=2, outdoors=2)
+        fill(folder, **{name: count})
+    fill(folder / "fox", others=2)
+    found = read()
+    assert len(found.train) + len(found.validation) == 6 + 7 + 4 + 2
+
+
+def test_one_folder_of_the_same_name_in_each_class(folder, read):
+    """As in Tiny ImageNet."""
+    for name in ("cat", "dog"):
+        fill(folder / name, images=3)
+        (folder / name / "boxes.txt").write_text("1 2 3 4")
+    found = read()
+    assert found.train.classes == ("cat", "dog")
+    assert len(found.train) + len(found.validation) == 6
 
 
 def test_test_beside_val_is_left_alone(folder, read):
@@ -130,6 +180,52 @@ def test_the_share_does_not_depend_on_the_place_or_the_pixels(folder, read, tmp_
     assert np.array_equal(read().validation.images, pixels(folder, chosen))
 
 
+def test_the_held_out_share_does_not_depend_on_how_unicode_spells_names(tmp_path):
+    """macOS may store names decomposed; the same pictures are held out there."""
+    chosen = {}
+    for form in ("NFC", "NFD"):
+        for i in range(12):
+            for name in ("Käfer", "Bär"):
+                paint(
+                    tmp_path
+                    / form
+                    / unicodedata.normalize(form, name)
+                    / unicodedata.normalize(form, f"ü{name[0]}{i:02}.png")
+                )
+        found = photos(tmp_path / form, size=SIZE, cache_dir=tmp_path / "cache", val_share=0.25)
+        names = [
+            unicodedata.normalize(form, f"{name}/ü{name[0]}{i:02}.png") for name in ("Bär", "Käfer") for i in range(12)
+        ]
+        images = pixels(tmp_path / form, names)
+        chosen[form] = [[np.array_equal(one, image) for image in images].index(True) for one in found.validation.images]
+    assert chosen["NFC"] == chosen["NFD"]
+    assert len(set(chosen["NFC"])) == 6
+
+
+def test_the_digest(folder, read, tmp_path):
+    fill(folder, cat=6, dog=6, Bär=5)
+    for i, path in enumerate(sorted(folder.rglob("*.png"))):
+        os.utime(path, ns=(i, 10**18 + i))
+    before = read().digest
+    assert before == read(size=SIZE + 1).digest
+    assert len(bytes.fromhex(before)) == 32
+    shutil.copytree(folder, tmp_path / "copy")  # with its times
+    (tmp_path / "copy" / "Bär").rename(tmp_path / "copy" / unicodedata.normalize("NFD", "Bär"))
+    assert photos(tmp_path / "copy", size=SIZE, cache_dir=tmp_path / "other").digest == before
+    found = {before, read(val_share=0.5).digest}
+    path = folder / "cat" / "03.png"
+    os.utime(path, ns=(1, 10**18))
+    found.add(read().digest)
+    path.write_bytes(path.read_bytes() + b"\0")  # what follows the picture is not read
+    os.utime(path, ns=(1, 10**18))
+    found.add(read().digest)
+    path.rename(folder / "cat" / "new.png")
+    found.add(read().digest)
+    (folder / "cat" / "new.png").rename(folder / "dog" / "new.png")
+    found.add(read().digest)
+    assert len(found) == 6
+
+
 def test_opened_again_without_decoding_and_after_a_change_with(folder, read, monkeypatch):
     fill(folder, cat=3, dog=3)
     first = read()
@@ -142,6 +238,24 @@ def test_opened_again_without_decoding_and_after_a_change_with(folder, read, mon
         assert len(read(val_share=0.7).validation) == 4
     paint(folder / "dog" / "new.png")
     assert len(read().train) == 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="swapped files of one length and time: Windows does not tell")
+def test_files_that_are_swapped_are_noticed(folder, read):
+    fill(folder, cat=3, dog=3)
+    for path in folder.rglob("*.png"):
+        Image.open(path).save(path, "BMP")  # all of one length
+        os.utime(path, ns=(1, 10**18))
+    before = read()
+    (folder / "cat" / "00.png").rename(folder / "x")
+    (folder / "dog" / "01.png").rename(folder / "cat" / "00.png")
+    (folder / "x").rename(folder / "dog" / "01.png")
+    after = read()
+    paths = [f"{name}/{i:02}.png" for name in ("cat", "dog") for i in range(3)]
+    out = held_out(paths[:3], 1) + held_out(paths[3:], 1)
+    assert np.array_equal(after.validation.images, pixels(folder, out))
+    assert np.array_equal(after.train.images, pixels(folder, [path for path in paths if path not in out]))
+    assert before.digest == after.digest  # which knows path, length and time only
 
 
 def test_pictures_from_the_folder_above_are_another_set(folder, read, tmp_path):
@@ -179,6 +293,21 @@ def test_what_gives_no_picture_is_named(folder, read):
     assert (len(found.train), len(found.validation)) == (6, 2)
 
 
+@pytest.mark.parametrize("leftover", ["@eaDir", "__MACOSX"])
+def test_what_other_programs_leave_beside_pictures(folder, read, leftover):
+    fill(folder, cat=4, dog=4)
+    for inside in (".", "cat", "dog/deep"):
+        paint(folder / inside / leftover / "thumbnail.png")
+    paint(folder / "dog" / "deep" / "00.png")
+    found = read()
+    assert found.train.classes == ("cat", "dog")
+    assert len(found.train) + len(found.validation) == 9
+    reasons = {entry.path.relative_to(folder).as_posix(): entry.reason for entry in found.skipped}
+    assert reasons == dict.fromkeys(
+        (leftover, f"cat/{leftover}", f"dog/deep/{leftover}"), "made by another program beside pictures"
+    )
+
+
 def test_what_cannot_be_read_takes_no_place_in_the_held_out_share(folder, read):
     fill(folder, cat=3, dog=2)
     (first,) = held_out([f"cat/{i:02}.png" for i in range(3)], 1)
@@ -211,6 +340,37 @@ def test_links(folder, read, tmp_path):
         "cat/around": "a link to a folder, not followed",
         "cat/pipe": "not a plain file",
     }
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links: Windows lets only some users make them")
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [("val/cat", "train/cat"), ("val", "train"), ("train/kitty", "train/cat"), ("train/kitty", "train/dog/deep")],
+)
+def test_one_folder_is_not_two_classes(folder, read, link, target):
+    fill(folder / "train", cat=3, dog=3)
+    paint(folder / "train" / "dog" / "deep" / "00.png")
+    if link != "val":
+        fill(folder / "val", dog=2)
+        if link != "val/cat":
+            fill(folder / "val", cat=2, kitty=2)
+    (folder / link).symlink_to(folder / target)
+    with pytest.raises(ValueError, match=r"each class in a folder of its own, got .*, which links make one folder"):
+        read()
+
+
+def test_a_class_folder_that_cannot_be_opened(folder, read, monkeypatch):
+    fill(folder, cat=3, dog=3)
+    real = os.scandir
+
+    def scandir(path):
+        if getattr(path, "name", "") == "dog":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(photo_folders.os, "scandir", scandir)
+    with pytest.raises(ValueError, match=r"in .*dog, got none \(it cannot be opened: Permission denied\); add"):
+        read()
 
 
 def test_a_folder_inside_that_cannot_be_opened(folder, read, monkeypatch):
@@ -285,7 +445,7 @@ def test_folders_that_are_no_set_are_refused(folder, read, tmp_path, paths, mess
         pytest.skip("folders whose names differ in case only: this file system has none")
     with pytest.raises(ValueError, match=message):
         read()
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert not list((tmp_path / "cache").rglob("*.unfinished"))
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="names that differ in Unicode form only: macOS has none")
@@ -345,6 +505,21 @@ def test_a_cache_inside_of_the_pictures(folder, read, inside):
         read(cache_dir=folder / inside)
 
 
+def test_a_cache_inside_of_the_pictures_by_another_name(folder, read, tmp_path, monkeypatch):
+    """As on file systems that know no upper and lower case, or that are mounted twice."""
+    fill(folder, cat=2, dog=2)
+    other_name, real = tmp_path / "other name", Path.samefile
+    other_name.mkdir()
+    same = {os.path.realpath(folder), os.path.realpath(other_name)}
+
+    def samefile(path, other):
+        return real(path, other) or {os.path.realpath(path), os.path.realpath(other)} == same
+
+    monkeypatch.setattr(Path, "samefile", samefile)
+    with pytest.raises(ValueError, match="expected a cache_dir outside of the pictures' folder, got "):
+        read(cache_dir=other_name / "cache")
+
+
 def test_a_cache_folder_that_cannot_be_written(folder, read, tmp_path):
     fill(folder, cat=2, dog=2)
     (tmp_path / "file").write_text("not a folder")
@@ -379,7 +554,7 @@ def test_a_bar_on_a_terminal(folder, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to a single program on Windows")
-def test_ctrl_c_ends_the_build_and_leaves_nothing(folder, tmp_path):
+def test_ctrl_c_ends_the_build_and_leaves_nothing_unfinished(folder, tmp_path):
     fill(folder, cat=3, dog=3)
     code = (
         "import sys, threading, tinynet.data.cache_build as build; from tinynet.data.photos import photos\n"
@@ -404,7 +579,35 @@ def test_ctrl_c_ends_the_build_and_leaves_nothing(folder, tmp_path):
     assert "KeyboardInterrupt" in err
     assert out.count("decoding") < 5  # not all of the rest
     (place,) = (tmp_path / "cache" / "photos").iterdir()
-    assert not list(place.iterdir())
+    assert not list(place.glob("*.unfinished"))
+
+
+def test_oddities(shared_data, folder, read):
+    with open(shared_data / "oddities" / "manifest.csv", newline="") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    for name in rows:
+        for half in ("train", "val"):
+            for label in ("even", "odd"):
+                (folder / half / label).mkdir(parents=True, exist_ok=True)
+        label = ("even", "odd")[sorted(rows).index(name) % 2]
+        shutil.copy(shared_data / "oddities" / name, folder / "train" / label)
+        shutil.copy(shared_data / "oddities" / name, folder / "val" / label)
+    found = read(size=16)
+    unreadable = [name for name, row in rows.items() if row["decodes_with_pillow_13"] == "no"]
+    too_small = [name for name, row in rows.items() if row["width"] and int(row["width"]) < 8]
+    assert (len(unreadable), too_small) == (4, ["orientation_rectangle.jpg"])
+    assert sorted(entry.path.name for entry in found.skipped) == sorted(2 * (unreadable + too_small))
+    assert len(found.train) == len(found.validation) == len(rows) - 5
+    kept = [path for path in sorted((folder / "train").rglob("*.*")) if path.name not in unreadable + too_small]
+    assert [path.parent.name for path in kept] == [found.train.classes[label] for label in found.train.labels]
+    for path, image in zip(kept, found.train.images, strict=True):
+        turned = image.transpose(1, 2, 0).astype(float)
+        if rows[path.name]["exif_orientation"] == "6":  # stored lying on its left side
+            with Image.open(path) as stored:
+                upright = fit(stored.convert("RGB").transpose(Image.Transpose.ROTATE_270), 16).transpose(1, 2, 0)
+                lying = fit(stored.convert("RGB"), 16).transpose(1, 2, 0)
+            assert np.abs(turned - upright).mean() < 3, path.name
+            assert np.abs(turned - lying).mean() > 20, path.name
 
 
 def test_real_photographs(shared_data, tmp_path):

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -44,20 +46,86 @@ def test_rows_and_columns_have_their_names():
         assert place[f"{name} (1)"][1] == pytest.approx(box.y1 - share * box.height)
 
 
-@pytest.mark.parametrize("K", [1, 2, 7, 20, 21, 100, 1000])
-def test_from_one_class_to_a_thousand(K):
+@pytest.mark.parametrize("K", [1, 2, 7, 20, 21, 100, 200])
+def test_from_one_class_to_two_hundred(K):
     labels, predicted = answers(3 * K, K)
     classes = [f"class with the number {k}" for k in range(K)]
     figure = confusion_matrix(labels, predicted, classes)
     np.testing.assert_allclose(figure.axes[0].images[0].get_array().sum(axis=1), np.isin(np.arange(K), labels))
     assert (len(figure.axes[0].texts) > 0) == (K <= 20)
+    assert {"true class (pictures)", "the net's answer"} <= set(words(figure))
     if K >= 100:
         names = [word for word in words(figure) if word.startswith("class wi") and "(" not in word]
         assert 10 < len(names) < 80
         pixels = figure.axes[0].get_window_extent()
-        assert min(pixels.width, pixels.height) >= min(K, 700)
+        assert min(pixels.width, pixels.height) >= 3 * K
     assert figure.get_size_inches()[0] * figure.dpi <= 1600
     assert_all_in_place(figure)
+
+
+@pytest.mark.parametrize(("K", "block", "rows"), [(201, 2, 101), (400, 2, 200), (1000, 5, 200), (1003, 6, 168)])
+def test_more_classes_are_summed_into_blocks(K, block, rows):
+    labels, predicted = answers(2 * K, K)
+    predicted[::3] = labels[::3]
+    predicted[1::3] = labels[1::3] ^ 1  # mostly in the same block, and wrong
+    predicted = np.minimum(predicted, K - 1)
+    figure = confusion_matrix(labels, predicted, [f"class {k}" for k in range(K)])
+    counts = np.zeros((rows, rows))
+    for label, answer in zip(labels, predicted, strict=True):
+        counts[label // block, answer // block] += 1
+    of_row = counts.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), counts / np.maximum(of_row, 1))
+    right = int((labels == predicted).sum())
+    assert right < np.trace(counts)
+    said = words(figure)
+    assert f"{right:,} of {2 * K:,} pictures right" in said
+    assert f"true class (pictures): {block} classes a row, named by the first" in said
+    assert f"the net's answer: {block} classes a column, named by the first" in said
+    number = {k: f"class {k}" for k in range(K)}
+    shown = sorted(k for k, name in number.items() if name in said)
+    assert len(shown) > 10
+    assert {k % block for k in shown} == {0}
+    box = figure.axes[0].get_position()
+    place = {text.get_text(): text.get_position() for text in figure.texts}
+    for k in shown:
+        assert place[number[k]][0] == pytest.approx(box.x0 + (k // block + 0.5) / rows * box.width)
+        assert f"{number[k]} ({int(of_row[k // block, 0])})" in said
+    assert_all_in_place(figure)
+
+
+def test_no_row_or_column_is_left_out_of_the_drawing():
+    K = 3000
+    for flip in (False, True):  # every answer is class 1500, which had vanished; then every picture is of class 1500
+        pair = np.arange(K), np.full(K, 1500)
+        figure = confusion_matrix(*(pair[::-1] if flip else pair), [str(k) for k in range(K)])
+        figure.canvas.draw()
+        page = np.asarray(figure.canvas.buffer_rgba())[..., 0].astype(int)
+        box = figure.axes[0].get_window_extent()
+        cells = page[len(page) - int(box.y1) + 2 : len(page) - int(box.y0) - 2, int(box.x0) + 2 : int(box.x1) - 2]
+        middle = cells.shape[1] // 2
+        if flip:  # 1/200 of the row in each cell
+            assert (cells[middle - 2 : middle + 5].min(axis=0) < 245).all()
+        else:
+            assert (cells[:, middle - 2 : middle + 5].min(axis=1) < 60).all()
+        assert (cells > 246).mean() > 0.98
+
+
+def test_memory_does_not_grow_with_the_square_of_the_classes():
+    K = 5000  # K * K counts: 200 MB
+    labels, predicted = answers(2000, K)
+    tracemalloc.start()
+    confusion_matrix(labels, predicted, ["ant"] * K).canvas.draw()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6
+
+
+def test_labels_of_a_narrow_type_and_classes_beyond_it():
+    figure = confusion_matrix(
+        np.array([255, 3], np.uint8), np.array([255, 7], np.uint8), [str(k) for k in range(90_000)]
+    )
+    shares = figure.axes[0].images[0].get_array()
+    assert (shares.shape, shares[0, 0], shares.sum()) == ((200, 200), 1, 1)
 
 
 def test_long_names_do_not_make_the_page_larger():
@@ -91,12 +159,17 @@ def test_any_names_stand_in_their_places(classes):
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(
-        ValueError, match=r"count_confusion: expected labels in \[0, 2\), for 2 classes; got from 0 to 2"
+        ValueError, match=r"confusion_matrix: expected labels in \[0, 2\), for 2 classes; got from 0 to 2"
     ):
         confusion_matrix([0, 2], [0, 1], ("a", "b"))
     with pytest.raises(ValueError, match=r"expected predicted as whole numbers of shape \(2,\), got int64 \(3,\)"):
         count_confusion([0, 1], [0, 1, 1], 2)
     with pytest.raises(ValueError, match="expected labels as whole numbers"):
         count_confusion([[0, 1]], [[0, 1]], 2)
+    assert count_confusion([0, 999], [999, 999], 1000)[:, 999].nonzero()[0].tolist() == [0, 999]
+    with pytest.raises(
+        ValueError, match=r"count_confusion: expected at most 1,000 classes.*got 2,001; .* labels // 3 "
+    ):
+        count_confusion([0], [0], 2001)
     with pytest.raises(ValueError, match="expected at least one picture, got none"):
         confusion_matrix(np.zeros(0, int), np.zeros(0, int), ("a", "b"))

@@ -5,9 +5,20 @@ import numpy as np
 import pytest
 from matplotlib import _pylab_helpers
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 
-from tinynet.plots import first_layer_kernels, learning_curves, save_figure
+from plots.pictures import some_pictures, some_probabilities
+from tinynet.plots import (
+    activation_maps,
+    augmentation_sheet,
+    files,
+    first_layer_kernels,
+    learning_curves,
+    most_wrong,
+    nearest_neighbours,
+    predictions,
+    save_figure,
+)
 
 
 def test_a_figure_is_written_whole_under_any_name(tmp_path):
@@ -22,6 +33,83 @@ def test_a_figure_is_written_whole_under_any_name(tmp_path):
     save_figure(figure, tmp_path / "k.SVG")
     assert b"<svg" in (tmp_path / "k.SVG").read_bytes()
     assert sorted(os.listdir(tmp_path)) == sorted([path.name, "k.SVG"])
+
+
+@pytest.fixture(scope="module")
+def photographs(shared_data):
+    """(60, 3, 224, 224) uint8, of ten classes."""
+    folders = sorted((shared_data / "photos").iterdir())
+    found = [file for folder in folders for file in sorted(folder.iterdir())[:6]]
+    return np.array([_decoded(file) for file in found])
+
+
+def _decoded(file):
+    with Image.open(file) as picture:
+        return np.asarray(ImageOps.fit(picture.convert("RGB"), (224, 224))).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("size", [224, 64])
+def test_a_sheet_of_photographs_has_less_than_400_kb(tmp_path, photographs, size):
+    pictures = photographs
+    if size < 224:
+        small = [Image.fromarray(picture.transpose(1, 2, 0)).resize((size, size)) for picture in photographs]
+        pictures = np.array([np.asarray(picture).transpose(2, 0, 1) for picture in small])
+    labels, classes = np.arange(60) // 6, [f"class {k}" for k in range(10)]
+    probabilities = some_probabilities(60, 10)
+    sheets = {
+        "predictions": predictions(pictures[::8], probabilities[::8], labels[::8], classes),
+        "most_wrong": most_wrong(pictures, probabilities, labels, classes),
+        # as many as RunPictures shows; no photograph twice, which would take less
+        "nearest": nearest_neighbours(
+            pictures[:5], pictures[5:35].reshape(5, 6, 3, size, size), labels[:5], labels[5:35].reshape(5, 6), classes
+        ),
+        "augmentation": augmentation_sheet(pictures[:4], pictures[4:28].reshape(6, 4, 3, size, size) / 255),
+    }
+    for name in sheets if size == 224 else ["nearest"]:  # the largest
+        figure = sheets[name]
+        path = tmp_path / f"{name}.png"
+        save_figure(figure, path)
+        assert 50_000 < path.stat().st_size < 400_000, name
+        with Image.open(path) as picture:
+            assert picture.mode == "P"
+            assert picture.info["dpi"] == pytest.approx((120, 120), abs=0.1)
+            found = np.asarray(picture.convert("RGB"), float)
+        page = np.asarray(figure.canvas.buffer_rgba(), float)[..., :3]
+        assert np.sqrt(((found - page) ** 2).mean()) < 9
+        text = page.max(axis=2) - page.min(axis=2) == 0
+        text[int(0.42 * 120) :] = False  # what stands above the photographs
+        np.testing.assert_allclose(found[text], page[text], atol=12)
+
+
+@pytest.mark.parametrize(("size", "mode"), [(23, "RGBA"), (110, "P")])
+def test_small_pictures_whose_pixels_are_squares_lose_nothing(tmp_path, size, mode):
+    pictures = some_pictures(35, 3, size, size)  # noise: the largest files that there are
+    labels = np.zeros(35, np.int64)
+    figure = nearest_neighbours(
+        pictures[:5], pictures[5:].reshape(5, 6, 3, size, size), labels[:5], labels[5:].reshape(5, 6), ["ant"]
+    )
+    save_figure(figure, tmp_path / "sheet.png")
+    figure.savefig(tmp_path / "plain.png")
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.mode == mode
+    sizes = [(tmp_path / name).stat().st_size for name in ("sheet.png", "plain.png")]
+    assert sizes[0] == sizes[1] if mode == "RGBA" else sizes[0] < 0.5 * sizes[1]
+
+
+def test_a_small_file_loses_nothing(tmp_path):
+    figure = nearest_neighbours(some_pictures(1, 3, 80, 80), some_pictures(1, 3, 80, 80)[None], [0], [[0]], ["ant"])
+    save_figure(figure, tmp_path / "sheet.png")
+    figure.savefig(tmp_path / "plain.png")
+    assert (tmp_path / "sheet.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+def test_maps_of_numbers_keep_all_their_shades(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LARGE", 1000)
+    maps = {"conv": np.linspace(-1, 1, 3 * 40 * 40).reshape(1, 3, 40, 40)}
+    figure = activation_maps(maps, some_pictures(1, H=40, W=30)[0])
+    save_figure(figure, tmp_path / "maps.png")
+    with Image.open(tmp_path / "maps.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture.convert("RGBA")), figure.canvas.buffer_rgba())
 
 
 def test_what_cannot_be_written(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import os
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -201,6 +202,44 @@ def test_a_validation_loader_in_another_order_gets_no_wrong_captions(tmp_path, c
     assert set(os.listdir(tmp_path)) == ALL - ANSWERS
 
 
+def test_a_net_of_more_or_fewer_classes_gets_no_captions(tmp_path, capfd, quick):
+    for K in (2, 5):
+        pictures, trainer = a_run(tmp_path, classes=("ant", "bee", "cat"), net=some_net(3, K))
+        pictures.val_set = pictures.val_loader.dataset = _only_classes_below(2, pictures.val_set)
+        pictures(trainer, FINAL)
+        (warning,) = capfd.readouterr().err.splitlines()
+        assert f"RunPictures: expected a net of 3 classes, as val_set has, got one of {K}" in warning
+    assert set(os.listdir(tmp_path)) == ALL - ANSWERS
+
+
+def _only_classes_below(k, dataset):
+    return dataset.subset(dataset.labels < k)
+
+
+def test_a_validation_loader_that_leaves_pictures_out_is_refused(tmp_path, capfd, quick):
+    pictures, trainer = a_run(tmp_path)
+    pictures.val_loader.drop_last = True  # 18 of 20, all of them right
+    pictures(trainer, FINAL)
+    assert "expected val_loader to give all of val_set in its order" in capfd.readouterr().err
+    assert set(os.listdir(tmp_path)) == ALL - ANSWERS
+
+
+def test_memory_grows_neither_with_pictures_times_classes_nor_with_its_square(tmp_path, capfd, quick):
+    K, N = 4000, 1500  # probabilities of 48 MB; a table of 128 MB
+    labels = random.permutation(K, 0, "labels")[:N].astype(np.int64)
+    some = Dataset(some_pictures(N, 3, 9, 8), labels, ("ant",) * K)
+    loaders = [Loader(some, 50, shuffle=False, view=CentreCrop(7)) for _ in range(2)]
+    pictures = RunPictures(some, some, *loaders, search=50)
+    trainer = SimpleNamespace(model=some_net(3, K), out=tmp_path, records=[], epochs=1)
+    tracemalloc.start()
+    pictures(trainer, FINAL)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert set(os.listdir(tmp_path)) == ALL
+    assert capfd.readouterr().err == ""
+    assert peak < 30e6
+
+
 def test_ctrl_c_is_no_failure(tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
@@ -232,7 +271,7 @@ def test_no_picture_to_search():
 def given(monkeypatch, quick):
     """{function: arguments} of the sheets, which are drawn too."""
     arguments = {}
-    for name in ("predictions", "most_wrong", "confusion_matrix", "nearest_neighbours", "activation_maps"):
+    for name in ("predictions", "draw_most_wrong", "confusion_matrix", "nearest_neighbours", "activation_maps"):
         _record(monkeypatch, arguments, name)
     for name in ("augmentation_sheet", "first_layer_kernels"):
         _record(monkeypatch, arguments, name)
@@ -258,15 +297,20 @@ def test_the_sheets_get_what_belongs_together(tmp_path, given):
         return (dataset.images[indices][:, :, 1:8, 0:7] / 255 - MEAN[:, None, None]) / STD[:, None, None]
 
     logits = net(seen(val_set, slice(None)))
-    images, probabilities, labels, classes = given["most_wrong"]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    images, (said, share, own), labels, classes = given["draw_most_wrong"]
     assert images is val_set.images
     np.testing.assert_array_equal(labels, val_set.labels)
-    np.testing.assert_array_equal(probabilities.argmax(axis=1), logits.argmax(axis=1))
+    np.testing.assert_array_equal(said, logits.argmax(axis=1))
+    np.testing.assert_allclose(share, probabilities.max(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(own, probabilities[np.arange(20), labels], rtol=1e-5)
     assert classes == val_set.classes
+    np.testing.assert_array_equal(given["confusion_matrix"][0], labels)
     np.testing.assert_array_equal(given["confusion_matrix"][1], logits.argmax(axis=1))
     chosen = spread(val_set.labels, 8)
+    assert not np.array_equal(chosen, np.sort(chosen))
     for got, expected in zip(given["predictions"], (images, probabilities, labels), strict=False):
-        np.testing.assert_array_equal(got, expected[chosen])
+        np.testing.assert_allclose(got, expected[chosen], rtol=1e-5)
 
     maps, picture = given["activation_maps"]
     assert list(maps) == ["conv1", "relu1", "pool1", "fc7", "relu7", "fc8"]

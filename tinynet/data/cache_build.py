@@ -4,6 +4,8 @@ The pictures are decoded in threads and written by one, in order, so the files d
 """
 
 import contextlib
+import dataclasses
+import errno
 import os
 import shutil
 import tempfile
@@ -11,11 +13,10 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from tqdm import tqdm
 
-from tinynet.checkpoint import cannot_write
 from tinynet.data.cache import (
     NOT_OURS,
     UNFINISHED,
@@ -24,15 +25,19 @@ from tinynet.data.cache import (
     Request,
     Skips,
     Source,
+    at_work,
     caches_in,
     find_cache,
-    npy_header,
+    note_use,
     read_index,
+    reader,
     remove_abandoned,
     remove_others,
     write_index,
 )
+from tinynet.data.cache_parts import PartWriter, check_sum, map_part
 from tinynet.data.decode import PictureError, fit, read_picture
+from tinynet.files import cannot_write, replace
 from tinynet.ops.parallel import get_num_threads
 
 TRIES = 3
@@ -46,16 +51,18 @@ Pixels = Generator[tuple[int, bytes | PictureError], None, None]
 def open_or_build(place: Path, request: Request, progress: bool = False) -> Cache:
     """The cache in the folder `place`; built, if none that fits is there. Then older ones in `place` are removed.
 
-    Pictures of an older cache whose files are unchanged are copied from it. The bytes do not depend on the number of
-    threads. Programs that build at the same time do not disturb each other: each builds its own, and one of them stays.
+    Pictures of an older cache whose files are unchanged are copied from it. Files that gave no picture are tried again
+    if the reason may be gone; if one gives a picture now, the cache is built anew. The bytes do not depend on the
+    number of threads. Programs that build at the same time do not disturb each other: each builds its own, and one
+    stays. What was decoded when Ctrl-C or request.divide ends the build is kept for the next one.
 
-    Raises OSError that says what to do if `place` cannot be written, the disk is full, or other programs remove each
-    new cache at once; and what request.divide raises.
+    Raises OSError that says what to do if `place` cannot be written, the disk is full or too small, or other programs
+    remove each new cache at once; and what request.divide raises.
     """
     remove_abandoned(place)
-    found = find_cache(place, request)
-    if found and not any(os.access(request.folder / path, os.R_OK) for path in found[1].try_again):
-        return found[1]
+    if (found := find_cache(place, request)) and (cache := _tried_again(*found, request)):
+        note_use(found[0])
+        return cache
     for _ in range(TRIES):
         try:
             place.mkdir(parents=True, exist_ok=True)
@@ -63,34 +70,73 @@ def open_or_build(place: Path, request: Request, progress: bool = False) -> Cach
         except OSError as error:
             raise cannot_write(place, error) from error
         if found := find_cache(place, request):
+            note_use(found[0])
             remove_others(place, keep=found[0])
             return found[1]
     raise OSError(f"{place}: expected the new cache to stay, but another program removes it; choose another cache_dir")
 
 
+def _tried_again(folder: Path, cache: Cache, request: Request) -> Cache | None:
+    """The cache, with what is known by now of the files that gave no picture; None if one of them gives one."""
+    again, skipped = set(cache.try_again), {}
+    numbers = [i for i, source in enumerate(request.sources) if source.path in again]
+    with contextlib.ExitStack() as stack:
+        pictures = _pixels(request, numbers, _Known(stack, request.size))
+        for i, pixels in stack.enter_context(contextlib.closing(pictures)):
+            if not isinstance(pixels, PictureError):
+                return None
+            skipped[request.sources[i].path] = pixels.reason, pixels.lasting
+    if any(lasting for _, lasting in skipped.values()):
+        others = {path: (reason, True) for path, reason in cache.skipped.items() if path not in again}
+        with contextlib.suppress(OSError):  # what cannot be written down is tried again next time
+            write_index(folder, request, cache.rows, others | skipped)
+    reasons = {path: reason for path, (reason, _) in skipped.items()}
+    return dataclasses.replace(cache, skipped={**cache.skipped, **reasons})
+
+
 def _build(place: Path, request: Request, progress: bool) -> None:
-    """Put a new, finished cache into `place`. Whatever happens, Ctrl-C too, nothing unfinished stays."""
+    """Put a new cache into `place`: a finished one, or after Ctrl-C and if request.divide refuses, one of what was
+    decoded, which fits no request and is there to be copied from. On a disk that is full or fails, nothing stays."""
     aside = Path(tempfile.mkdtemp(UNFINISHED, "", place))
     try:
-        with contextlib.ExitStack() as files:
+        with at_work(aside), contextlib.ExitStack() as files:
             known = _Known(files, request.size)
             for folder in caches_in(place):
                 known.add(folder)
             skipped = {s.path: known.skipped[s] for s in request.sources if s in known.skipped}
-            made, rows = aside / "0", request.divide(skipped)
-            found = _write(made, request, rows, known, progress)
-            skipped |= found
-            left = {part: [i for i in rows[part] if request.sources[i].path not in found] for part in rows}
-            if found and (rows := request.divide(skipped)) != left:
-                # the parts change when a picture drops out: copy what was decoded into the right order
-                write_index(made, request, left, skipped)
-                known.add(made)
-                made = aside / "1"
-                _write(made, request, rows, known, progress=False)
-        write_index(made, request, rows, skipped)
-        os.rename(made, place / aside.stem)
+            had, rows = known.pictures.keys() & set(request.sources), request.divide(skipped)
+            _check_space(place, sum(map(len, rows.values())) * known.row)
+            steps: list[tuple[Path, dict[str, list[int]]]] = []
+            try:
+                while not steps or rows != steps[-1][1]:
+                    # the parts change when a picture drops out: copy what was decoded into the right order
+                    made, left = aside / str(len(steps)), dict[str, list[int]]()
+                    steps.append((made, left))
+                    _write(made, request, rows, known, left, skipped, progress and len(steps) == 1)
+                    write_index(made, request, left, skipped)
+                    if (rows := request.divide(skipped)) != left:
+                        known.add(made)
+            except OSError:
+                raise  # the disk is full, or fails
+            except BaseException:
+                files.close()
+                made, left = max(steps, key=lambda step: sum(map(len, step[1].values())), default=(aside, {}))
+                if had < {request.sources[i] for numbers in left.values() for i in numbers}:  # else nothing is new
+                    with contextlib.suppress(OSError):
+                        write_index(made, request, left, skipped)
+                        replace(made, place / aside.stem)
+                        remove_others(place, keep=place / aside.stem)
+                raise
+            replace(made, place / aside.stem)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _check_space(place: Path, needed: int) -> None:
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        text = f"{needed / 1e6:,.0f} MB are needed for the decoded pictures, and {free / 1e6:,.0f} MB are free"
+        raise OSError(errno.ENOSPC, text)
 
 
 class _Known:
@@ -107,14 +153,15 @@ class _Known:
             if index["size"] != self.size:
                 return
             sources = [Source(*source) for source in index["sources"]]
-            for part, numbers in index["rows"].items():
-                file = self.files.enter_context((folder / f"{part}.npy").open("rb"))
-                if file.read(128) == npy_header((len(numbers), 3, self.size, self.size)):
-                    self.pictures |= {sources[i]: (file, row) for row, i in enumerate(numbers)}
             for source in sources:
                 reason, lasting = index["skipped"].get(source.path, ("", False))
-                if lasting:
+                if lasting and index["reader"] == reader():
                     self.skipped[source] = reason, lasting
+            for part, numbers in index["rows"].items():
+                with contextlib.suppress(OSError, ValueError):  # the other parts may be whole
+                    if check_sum(map_part(folder, part, len(numbers), self.size)) == index["sums"][part]:
+                        file = self.files.enter_context((folder / f"{part}.npy").open("rb"))
+                        self.pictures |= {sources[i]: (file, row) for row, i in enumerate(numbers)}
 
     def pixels(self, source: Source) -> bytes | None:
         if source in self.pictures:
@@ -126,50 +173,34 @@ class _Known:
         return None
 
 
-class _Writer:
-    """Writes a part's file. Not through a map: on a full disk that kills the process, and writing gives an error."""
-
-    def __init__(self, path: Path, size: int):
-        self.shape, self.count = (3, size, size), 0
-        self.file = path.open("xb")
-        self.file.write(npy_header((0, *self.shape)))
-
-    def append(self, pixels: bytes) -> None:
-        self.file.write(pixels)
-        self.count += 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        with self.file:
-            if failure[0] is None:
-                self.file.seek(0)
-                self.file.write(npy_header((self.count, *self.shape)))
-                self.file.flush()
-                os.fsync(self.file.fileno())
-
-
-def _write(made: Path, request: Request, rows: Parts, known: _Known, progress: bool) -> Skips:
-    """Put the pictures of the parts into files in the new folder `made`; returns those that gave none."""
+def _write(
+    made: Path,
+    request: Request,
+    rows: Parts,
+    known: _Known,
+    left: dict[str, list[int]],
+    skipped: Skips,
+    progress: bool,
+) -> None:
+    """Put the pictures of the parts into files in the new folder `made`. As it goes, `left` gets the numbers of those
+    that are written, by part, and `skipped` the others."""
     made.mkdir()
     part_of = {i: part for part in rows for i in rows[part]}
-    found: Skips = {}
     with contextlib.ExitStack() as stack:
-        writers = {part: stack.enter_context(_Writer(made / f"{part}.npy", request.size)) for part in rows}
+        writers = {part: stack.enter_context(PartWriter(made / f"{part}.npy", request.size)) for part in rows}
+        left |= {part: writer.rows for part, writer in writers.items()}
         pictures = stack.enter_context(contextlib.closing(_pixels(request, sorted(part_of), known)))
         # None: only where stderr is a terminal
         bar = tqdm(desc="decoding", total=len(part_of), unit=" pictures", disable=None if progress else True)
         stack.enter_context(bar)
         for number, (i, pixels) in enumerate(pictures):
             if isinstance(pixels, PictureError):
-                found[request.sources[i].path] = pixels.reason, pixels.lasting
+                skipped[request.sources[i].path] = pixels.reason, pixels.lasting
             else:
-                writers[part_of[i]].append(pixels)
+                writers[part_of[i]].append(i, pixels)
             bar.update()
             if number % BEAT == 0:
                 os.utime(made.parent)
-    return found
 
 
 def _pixels(request: Request, numbers: Sequence[int], known: _Known) -> Pixels:

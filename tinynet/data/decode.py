@@ -5,6 +5,7 @@ a header that promises more pixels than any photograph has is refused before a p
 """
 
 import contextlib
+import errno
 import logging
 import os
 import stat
@@ -30,6 +31,12 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation: what makes the picture upright again
 ORIENTATION = 0x0112  # the EXIF tag
+WHITE_IS_ZERO, BITS = 262, 258  # TIFF tags: PhotometricInterpretation, which is 0 then, and BitsPerSample
+# formats that are not pixels: Pillow has Ghostscript run EPS and Windows draw WMF, and IPTC may hold any of them
+NO_PICTURES = ("EPS", "IPTC", "WMF")
+POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+# what libraries set in an OSError for damaged bytes; every other errno says that the disk or the network failed
+DAMAGED = (None, errno.EINVAL, errno.EOVERFLOW)
 
 _one_large = threading.Lock()
 
@@ -48,28 +55,31 @@ class PictureError(ValueError):
 def read_picture(path: str | os.PathLike, shorter_side: int | None = None) -> Image.Image:
     """The picture in the file as a Pillow image of mode RGB, upright: EXIF orientation is applied, if it can be read.
 
-    Grey is spread over R, G and B; 16 bits become 8 by value / 257, rounded; CMYK and the like are converted;
-    transparent pictures lie on white; of an animation it is the first frame. What the name ends in does not matter.
+    Grey is spread over R, G and B; grey of 16 bits becomes 8 by value / 257, rounded (of 12 bits, value * 255 / 4095),
+    while of 16 bits in colour, or of grey beside transparency, Pillow keeps the upper 8, value // 256; CMYK and others
+    are converted; transparent pictures lie on white; of an animation it is the first frame. What the name ends in does
+    not matter.
 
     With shorter_side, large JPEGs are decoded at 1/2, 1/4 or 1/8 of their size, which is faster, so long as their
     shorter side stays at least twice shorter_side.
 
     Raises PictureError, a ValueError, naming the file and the reason: it is missing, no plain file, empty, no picture,
     damaged or cut short; it has more than MAX_PIXELS pixels; its values have no known scale (floats, or whole numbers
-    beyond 16 bits); it is PostScript, which Pillow would have another program run. Pillow's warnings are not shown;
-    of a damaged TIFF the library libtiff may print a line on stderr, which nothing in Python can keep back.
+    beyond 16 bits); it is PostScript, or of another format in NO_PICTURES, for which Pillow would run other programs.
+    Pillow's warnings are not shown; of a damaged TIFF the library libtiff may print a line on stderr, which nothing in
+    Python can keep back.
     """
     try:
         # an open file, not its name: Pillow would map some files into memory, where one cut short meanwhile is fatal
-        with _quiet_pillow(), _open(path) as file, Image.open(file) as image:
+        with _quiet_pillow(), _open(path) as file, Image.open(file, formats=readable_formats()) as image:
             W, H = image.size
             if W * H > MAX_PIXELS:
                 raise PictureError(path, f"{W} x {H} pixels, more than {MAX_PIXELS:,}: a decompression bomb?")
-            if image.format == "EPS":
-                raise PictureError(path, "PostScript, which is a program and not read; save it as PNG or JPEG")
             if shorter_side is not None:
                 image.draft(None, (2 * shorter_side, 2 * shorter_side))
-            with _one_large if image.width * image.height > MANY_PIXELS else contextlib.nullcontext():
+            if not image.info.get("progressive"):  # those are held whole, in coefficients, to be decoded small
+                W, H = image.size
+            with _one_large if W * H > MANY_PIXELS else contextlib.nullcontext():
                 return _upright(_rgb(image, path), _orientation(image))
     except PictureError:
         raise
@@ -81,19 +91,27 @@ def read_picture(path: str | os.PathLike, shorter_side: int | None = None) -> Im
         raise PictureError(path, f"a decompression bomb? {error}") from error
     except Exception as error:  # damaged bytes make Pillow raise nearly anything
         text = " ".join(str(error).split())[:200]  # one line
-        lasting = getattr(error, "errno", None) is None  # an errno: the disk or the network failed, not the bytes
+        lasting = getattr(error, "errno", None) in DAMAGED
         raise PictureError(path, f"damaged or cut short ({type(error).__name__}: {text})", lasting) from error
+
+
+def readable_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read."""
+    Image.preinit()  # the common ones first
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in NO_PICTURES)
 
 
 def fit(image: Image.Image, size: int) -> np.ndarray:
     """uint8 (3, size, size): the RGB image scaled so that its shorter side is `size`, and of that the central square.
 
-    Scaling averages over the area that a new pixel covers (a triangle filter), so nothing aliases.
-    (Krizhevsky et al. 2012, section 2, with size = 256.)
+    Scaling averages over the area that a new pixel covers (a triangle filter), so nothing aliases. The square begins at
+    a whole pixel, of an odd excess the one left of or above the middle, so a picture whose shorter side is `size`
+    already keeps its pixels. (Krizhevsky et al. 2012, section 2, with size = 256.)
     """
     W, H = image.size
     side = min(W, H)
-    left, top = (W - side) / 2, (H - side) / 2
+    left, top = (W - side) // 2, (H - side) // 2
     square = image.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
@@ -113,6 +131,8 @@ def _open(path):
 def _what_it_is(path: str | os.PathLike) -> str:
     with _open(path) as file:
         head = file.read(12)
+    if head.startswith(POSTSCRIPT):
+        return "PostScript, which is a program and not read; save it as PNG or JPEG"
     return f"no picture that Pillow can read; it begins with {head!r}" if head else "an empty file, 0 bytes"
 
 
@@ -129,11 +149,13 @@ def _rgb(image: Image.Image, path: str | os.PathLike) -> Image.Image:
 
 
 def _from_16_bits(image: Image.Image, path: str | os.PathLike) -> Image.Image:
-    values = np.asarray(image)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    low, high, bits = int(values.min()), int(values.max()), tags.get(BITS, (16,))[0]
+    most, inverted = 4095 if bits == 12 else 65535, tags.get(WHITE_IS_ZERO) == 0
+    if low < 0 or high > most:
         raise PictureError(path, f"values from {low} to {high}, whose scale is not known; save it with 8 or 16 bits")
-    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    light = (most - values if inverted else values).astype(np.uint32)
+    grey = ((light * 255 + most // 2) // most).astype(np.uint8)
     if "transparency" in image.info:
         grey[values == image.info["transparency"]] = 255
     return Image.fromarray(grey).convert("RGB")

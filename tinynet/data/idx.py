@@ -108,6 +108,10 @@ def _read(file: BinaryIO, path: str | os.PathLike, most: int) -> np.ndarray:
     if len(sizes) < 4 * head[3]:
         raise ValueError(f"{path}: expected the lengths of {head[3]} axes, got only {len(sizes)} bytes of them")
     shape = struct.unpack(f">{head[3]}I", sizes)
+    if 0 in shape:
+        raise ValueError(
+            f"{path}: expected axes of at least one value, got a header with shape {shape}; is it damaged?"
+        )
     expected = math.prod(shape)
     if expected > most:
         raise ValueError(

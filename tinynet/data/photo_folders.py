@@ -1,5 +1,7 @@
 """Find the classes and picture files in a folder of photographs; nothing is decoded here."""
 
+import contextlib
+import itertools
 import os
 import stat
 import unicodedata
@@ -7,14 +9,21 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from PIL import Image
+
 from tinynet.data.cache import Source
 
 # how people call the two halves, in upper or lower case; of several the first
 TRAIN = ("train", "training", "train_set", "training_set")
-VALIDATION = ("val", "valid", "validation", "val_set", "validation_set", "test", "testing", "test_set")
+VALIDATION = (
+    *("val", "valid", "validate", "validation", "val_set", "validation_set", "dev", "eval"),
+    *("test", "testing", "test_set"),
+)
 PARTS = ("train", "validation")
 MAX_CLASSES = 65_536
 LAYOUT = "expected one folder a class with its pictures inside, {}/CLASS/*.jpg, or train/CLASS and val/CLASS in it"
+LEFTOVERS = ("@eaDir", "__MACOSX")  # what Synology and the Mac's zip leave beside pictures: small or empty copies
+LOOSE, LEFTOVER = "not in a class's folder", "made by another program beside pictures"  # why something is skipped
 JUNCTION = 0xA0000003  # Windows' other kind of link to a folder
 
 
@@ -40,8 +49,9 @@ def find_photos(folder: Path) -> Found:
     """The classes and files of `folder`; `tinynet.data.photos` says where they are looked for.
 
     Raises FileNotFoundError or NotADirectoryError if there is no such folder, another OSError if it cannot be read,
-    ValueError that says what to do for another layout, fewer than two classes or more than MAX_CLASSES, a class without
-    files, or classes that differ between train and validation, or from each other in case only.
+    ValueError that says what to do for another layout, such as halves of unknown names, fewer than two classes or more
+    than MAX_CLASSES, a class without files, one folder that is two classes, or classes that differ between train and
+    validation, or from each other in case only.
     """
     found = Found(folder)
     names = _folders(found, "")
@@ -57,15 +67,18 @@ def find_photos(folder: Path) -> Found:
             f"give {folder / names[0]}, else put train and val side by side"
         )
     else:
+        _check_no_halves(folder, names)
         classes = {"": _classes(found, "", names)}
+    _check_apart(folder, [path for paths in classes.values() for path in paths.values()])
     found.classes = tuple(sorted(next(iter(classes.values()))))
     files = []
     for part, paths in classes.items():
         for label, name in enumerate(found.classes):
             its = [(label, composed(source.path), source, part) for source in _files(found, paths[name])]
             if not its:
+                got = f"none (it {found.skipped[paths[name]]})" if paths[name] in found.skipped else "none"
                 raise ValueError(
-                    f"photos: expected pictures in {folder / paths[name]}, got none; add some or remove it"
+                    f"photos: expected pictures in {folder / paths[name]}, got {got}; add some or remove it"
                 )
             files += its
     files.sort()
@@ -99,7 +112,9 @@ def _folders(found: Found, inside: str) -> list[str]:
         for entry in _visible(found.folder / inside):
             path = inside + entry.name
             if not entry.is_dir():
-                found.skipped[path] = "not in a class's folder"
+                found.skipped[path] = LOOSE
+            elif entry.name in LEFTOVERS:
+                found.skipped[path] = LEFTOVER
             elif _is_link(entry) and _holds(entry.path, found.folder):
                 found.skipped[path] = "a link to a folder that it lies in"
             else:
@@ -120,7 +135,7 @@ def _classes(found: Found, inside: str, names: list[str]) -> dict[str, str]:
     """{class: path of its folder}."""
     where, classes = found.folder / inside, {composed(name): inside + name for name in names}
     if len(names) < 2:
-        loose = sum(path.startswith(inside) for path in found.skipped)
+        loose = sum(path.startswith(inside) and reason == LOOSE for path, reason in found.skipped.items())
         got = f"the one class {names[0]!r}: there is nothing to tell apart" if names else "an empty folder"
         if loose and not names:
             got = f"{loose:,} files without class folders; put those of a class into a folder with the class's name"
@@ -147,6 +162,47 @@ def _check_same(found: Found, halves: Mapping[str, str], classes: Mapping[str, M
         )
 
 
+def _check_no_halves(folder: Path, names: list[str]) -> None:
+    """Raise ValueError if two of the folders have no pictures of their own and two or more folders of the same names:
+    they may be two halves, or classes that are divided already; to mix all and hold out a share would be wrong. (One
+    folder of the same name in each class, such as "images", says nothing.)"""
+    first: dict[tuple[str, ...], str] = {}
+    for name in names:
+        inside = sorted(composed(inner).casefold() for inner in _only_folders(folder / name))
+        for pair in itertools.combinations(inside[:12], 2):
+            other = first.setdefault(pair, name)
+            if other != name:
+                raise ValueError(
+                    f"photos: {LAYOUT.format(folder)}, got {other!r} and {name!r}, which both hold {pair[0]!r} and "
+                    f"{pair[1]!r}; the names of two halves must be one of {', '.join(TRAIN)} and one of "
+                    f"{', '.join(VALIDATION)}; if {other!r} and {name!r} are classes, put their pictures right into "
+                    f"them, or give the folders inside different names"
+                )
+
+
+def _only_folders(folder: Path) -> list[str]:
+    """The names of the folders in it; none if there are pictures too, by how their names end."""
+    names, endings = [], Image.registered_extensions()
+    with contextlib.suppress(OSError):  # what cannot be opened is told of where its pictures are looked for
+        for entry in _visible(folder):
+            if entry.is_dir():
+                names.append(entry.name)
+            elif os.path.splitext(entry.name)[1].lower() in endings:
+                return []
+    return [name for name in names if name not in LEFTOVERS]
+
+
+def _check_apart(folder: Path, paths: Sequence[str]) -> None:
+    """Raise ValueError if a class's folder is, by way of links, another one's or inside of it."""
+    real = sorted((os.path.join(os.path.normcase(os.path.realpath(folder / path)), ""), path) for path in paths)
+    for (outer, one), (inner, other) in itertools.pairwise(real):
+        if inner.startswith(outer):
+            raise ValueError(
+                f"photos: expected each class in a folder of its own, got {folder / one} and {folder / other}, which "
+                f"links make one folder, or one inside the other; remove a link"
+            )
+
+
 def _files(found: Found, top: str) -> Iterator[Source]:
     """The files in found.folder/top and in the folders inside."""
     waiting = [top]
@@ -157,11 +213,16 @@ def _files(found: Found, top: str) -> Iterator[Source]:
                 path = f"{inside}/{entry.name}"
                 try:
                     if entry.is_dir(follow_symlinks=False) and not _is_link(entry):
-                        waiting.append(path)
+                        if entry.name in LEFTOVERS:
+                            found.skipped[path] = LEFTOVER
+                        else:
+                            waiting.append(path)
                         continue
                     facts = entry.stat()
                     if stat.S_ISREG(facts.st_mode):
-                        yield Source(path, facts.st_size, facts.st_mtime_ns)
+                        # on Windows st_ctime is when the file was made
+                        status = facts.st_ctime_ns if os.name == "posix" else 0
+                        yield Source(path, facts.st_size, facts.st_mtime_ns, status)
                     else:
                         is_folder = stat.S_ISDIR(facts.st_mode)
                         found.skipped[path] = "a link to a folder, not followed" if is_folder else "not a plain file"

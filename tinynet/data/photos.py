@@ -1,6 +1,7 @@
 """A folder of photographs, in one folder a class, becomes two data sets that are mapped into memory."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinynet.data.cache import Request
+from tinynet.data.cache import Cache, Request
 from tinynet.data.cache_build import open_or_build
 from tinynet.data.dataset import Dataset
 from tinynet.data.folders import cache_folder
@@ -26,11 +27,17 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """What `photos` returns; the images of both sets are read-only maps of files, (N, 3, size, size)."""
+    """What `photos` returns; the images of both sets are read-only maps of files, (N, 3, size, size).
+
+    `digest` changes with the picture files and with their division: the SHA-256, in hexadecimal digits, of each file's
+    path from the folder, length, time of the last change, and part. A folder that was moved, or copied with its times,
+    has the same.
+    """
 
     train: Dataset
     validation: Dataset
     skipped: tuple[Skipped, ...]
+    digest: str
 
 
 def photos(
@@ -44,19 +51,20 @@ def photos(
     """The pictures in folder/CLASS/*, or in folder/train/CLASS/* and folder/val/CLASS/* (validation or test will do),
     each scaled and cropped to size x size pixels as `tinynet.data.decode.fit` does.
 
-    Pictures in folders inside of a class's folder count too; hidden ones do not, and links to folders are not followed
-    below the classes. Classes are in the order of their names as Python sorts them, pictures by class and then by path.
-    Without a folder train, the first round(val_share * n) of each class's n pictures, at least one and not all, become
-    the validation set, in the order of the SHA-256 of their paths from `folder`: on every machine the same ones.
+    Pictures in folders inside of a class's folder count too; hidden ones do not, nor folders named @eaDir or __MACOSX,
+    and links to folders are not followed below the classes. Classes are in the order of their names as Python sorts
+    them, pictures by class and then by path. Without a folder train, the first round(val_share * n) of each class's n
+    pictures, at least one and not all, become the validation set, in the order of the SHA-256 of their paths from
+    `folder`: on every machine the same ones.
 
     Decoded pictures are kept in a cache (see `tinynet.data.cache`), in cache_dir or else `cache_folder()`, and decoded
     again when a file changes. With progress, a bar on stderr if that is a terminal. Files that are no picture or have a
     side under 8 pixels are named in `skipped`.
 
-    Raises FileNotFoundError or NotADirectoryError if there is no such folder; ValueError for another layout, fewer than
-    two classes, a class without enough pictures that can be read, classes whose names differ in case only, other
-    classes in val than in train, size outside of [8, 1024], val_share outside of (0, 1); OSError if the cache cannot be
-    written.
+    Raises FileNotFoundError or NotADirectoryError if there is no such folder; ValueError for another layout, such as
+    halves of unknown names, fewer than two classes, a class without enough pictures that can be read, one folder as
+    two classes, classes whose names differ in case only, other classes in val than in train, size outside of
+    [8, 1024], val_share outside of (0, 1); OSError if the cache cannot be written.
     """
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or not 8 <= size <= 1024:
         raise ValueError(f"photos: expected size to be a whole number in [8, 1024], got {size!r}")
@@ -65,7 +73,7 @@ def photos(
     folder = Path(folder)
     found = find_photos(folder)
     root = (Path(cache_dir) if cache_dir is not None else cache_folder()) / "photos"
-    if os.path.realpath(root).startswith(os.path.join(os.path.realpath(folder), "")):
+    if any(above.exists() and above.samefile(folder) for above in Path(os.path.realpath(root)).parents):
         raise ValueError(f"photos: expected a cache_dir outside of the pictures' folder, got {root.parent}")
     share = float(val_share) if not any(found.parts) else None
     facts = {"classes": list(found.classes), "labels": found.labels, "parts": found.parts, "val_share": share}
@@ -74,7 +82,13 @@ def photos(
     labels = np.array(found.labels, np.int64)
     train, validation = (Dataset(cache.images[part], labels[cache.rows[part]], found.classes) for part in PARTS)
     skipped = [Skipped(folder / path, reason) for path, reason in {**found.skipped, **cache.skipped}.items()]
-    return Photos(train, validation, tuple(sorted(skipped, key=lambda entry: entry.path)))
+    return Photos(train, validation, tuple(sorted(skipped, key=lambda entry: entry.path)), _digest(found, cache))
+
+
+def _digest(found: Found, cache: Cache) -> str:
+    part_of = {i: part for part, numbers in cache.rows.items() for i in numbers}
+    rows = [[composed(s.path), s.length, s.changed, part_of.get(i, "")] for i, s in enumerate(found.sources)]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _place(folder: Path, size: int) -> str:

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from tinynet.plots.page import GREY, MARGIN, new_figure, write
 from tinynet.plots.pictures import check_pictures, show
 
-CELL, APART, HEADER = 1.4, 0.2, 0.75  # inches
+CELL, APART, HEADER = 1.25, 0.2, 0.75  # inches
 
 
 def augmentation_sheet(

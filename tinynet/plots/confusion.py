@@ -10,16 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
-from tinynet.plots.page import DPI, MARGIN, axes_at, new_figure, write
+from tinynet.plots.page import MARGIN, axes_at, new_figure, write
 from tinynet.plots.pictures import check_labels
 from tinynet.plots.text import class_name, fit, percent, text_width
 
 MOST_WITH_NUMBERS = 20
+MOST_ROWS = 200  # more classes are summed into blocks; so many have some three pixels each
+MOST_COUNTED = 1_000  # K * K counts of more would take more than 8 MB
 DARK = 0.68  # from this share on white on blue has more contrast than black
 # inches
 ROW_NAMES, COLUMN_NAMES, HEADER, AXIS_TITLE, TICK = 1.75, 1.15, 0.65, 0.28, 0.08
 LINE = 0.17  # between two names
-LEAST_SIDE, MOST_SIDE = 6.0, 9.4  # of a matrix without numbers
+SIDE = 6.0  # of a matrix without numbers
 LEAST_WIDTH = 4.2  # for the header
 SCALE, SCALE_TICKS = 0.9, (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)
 
@@ -27,10 +29,15 @@ SCALE, SCALE_TICKS = 0.9, (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)
 def count_confusion(labels: ArrayLike, predicted: ArrayLike, K: int) -> np.ndarray:
     """counts (K, K) int64: counts[i, j] pictures of class i were taken for class j.
 
-    labels, predicted: (N,) whole numbers in [0, K). Raises ValueError for others.
+    labels, predicted: (N,) whole numbers in [0, K). Raises ValueError for others, or for K above 1,000.
     """
-    labels = check_labels("count_confusion", labels, np.shape(labels)[:1], K)
-    predicted = check_labels("count_confusion", predicted, labels.shape, K, "predicted")
+    if K > MOST_COUNTED:
+        raise ValueError(
+            f"count_confusion: expected at most {MOST_COUNTED:,} classes, for a table of K x K, got {K:,}; sum "
+            f"neighbouring classes, by labels // {-(-K // MOST_COUNTED)} and the same of predicted, as the picture of "
+            "confusion_matrix does"
+        )
+    labels, predicted = _checked("count_confusion", labels, predicted, K)
     pairs = labels.astype(np.int64) * K + predicted.astype(np.int64)
     return np.bincount(pairs, minlength=K * K).reshape(K, K)
 
@@ -38,20 +45,24 @@ def count_confusion(labels: ArrayLike, predicted: ArrayLike, K: int) -> np.ndarr
 def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> Figure:
     """A row a true class, a column an answer; the shade is the share of the row. Up to 20 classes each cell says how
     many pictures it holds and what percentage of its row that is, an empty cell nothing; with more classes the shade
-    alone is left, on a scale that lifts small shares (square root), and names stand where there is room.
+    alone is left, on a scale that lifts small shares (square root), and names stand where there is room. Of more than
+    200 classes, a row and a column are several that follow each other, named by the first: their sums, which need no
+    table of K * K.
 
     labels, predicted: (N,) whole numbers in [0, K); classes: K names. Raises ValueError for others.
     """
-    K = len(classes)
-    counts = count_confusion(labels, predicted, K)
-    if not counts.any():
+    labels, predicted = _checked("confusion_matrix", labels, predicted, len(classes))
+    if not len(labels):
         raise ValueError("confusion_matrix: expected at least one picture, got none")
+    right = int((labels == predicted).sum())
+    block = -(-len(classes) // MOST_ROWS)  # classes in a row
+    K = -(-len(classes) // block)
+    counts = count_confusion(labels.astype(np.int64) // block, predicted.astype(np.int64) // block, K)
     rows = counts.sum(axis=1)
     numbers = K <= MOST_WITH_NUMBERS
-    small = float(np.clip(K / DPI, LEAST_SIDE, MOST_SIDE))  # a pixel a class, up to 1,000 of them
-    side = max(K * (0.7 if K <= 10 else 0.54), 1.5) if numbers else small
+    side = max(K * (0.7 if K <= 10 else 0.54), 1.5) if numbers else SIDE
     shown = range(0, K, max(1, math.ceil(K * LINE / side)))
-    names = [class_name(classes, k) for k in shown]
+    names = [class_name(classes, k * block) for k in shown]
     beside = [fit(name, ROW_NAMES, 8, after=f" ({_short(rows[k])})") for k, name in zip(shown, names, strict=True)]
     below = [fit(name, COLUMN_NAMES, 8) for name in names]
     flat = all(text_width(name, 8) < side / K - 0.08 for name in below)
@@ -63,8 +74,7 @@ def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[
     norm = PowerNorm(1.0 if numbers else 0.5, 0, 1)
     shares = counts / np.maximum(rows, 1)[:, None]
     shades = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest", aspect="auto")
-    right = int(np.trace(counts))
-    write(figure, MARGIN, MARGIN, f"{right:,} of {counts.sum():,} pictures right", 10, weight="bold")
+    write(figure, MARGIN, MARGIN, f"{right:,} of {len(labels):,} pictures right", 10, weight="bold")
     if numbers:
         write(figure, MARGIN, MARGIN + 0.22, "a cell: pictures, and percent of its row", 8)
         _numbers(axes, counts, shares)
@@ -81,9 +91,18 @@ def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[
         middle = (k + 0.5) * side / K
         write(figure, left - TICK, HEADER + middle, row, ha="right", va="center")
         write(figure, left + middle, HEADER + side + TICK, column, ha="center", rotation=0 if flat else 90)
-    write(figure, left + side / 2, height - MARGIN, "the net's answer", 9, ha="center", va="bottom")
-    write(figure, MARGIN, HEADER + side / 2, "true class (pictures)", 9, rotation=90, va="center")
+    answer, truth = "the net's answer", "true class (pictures)"
+    if block > 1:
+        answer += f": {block} classes a column, named by the first"
+        truth += f": {block} classes a row, named by the first"
+    write(figure, left + side / 2, height - MARGIN, answer, 9, ha="center", va="bottom")
+    write(figure, MARGIN, HEADER + side / 2, truth, 9, rotation=90, va="center")
     return figure
+
+
+def _checked(where: str, labels: ArrayLike, predicted: ArrayLike, K: int) -> tuple[np.ndarray, np.ndarray]:
+    labels = check_labels(where, labels, np.shape(labels)[:1], K)
+    return labels, check_labels(where, predicted, labels.shape, K, "predicted")
 
 
 def _numbers(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:

@@ -1,13 +1,14 @@
 """The pictures that a net gets most wrong."""
 
 from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from tinynet.plots.page import BLUE, GREY, MARGIN, ORANGE, new_figure, write
-from tinynet.plots.pictures import check_answers, show
+from tinynet.plots.pictures import check_answers, check_pictures, show
 from tinynet.plots.text import class_name, fit, percent
 
 COLUMNS = 6
@@ -28,8 +29,29 @@ def most_wrong(
     probabilities, labels = check_answers("most_wrong", pictures, probabilities, labels, classes)
     if count < 1:
         raise ValueError(f"most_wrong: expected count to be at least 1, got {count!r}")
-    own = probabilities[np.arange(len(labels)), labels]
-    said = probabilities.argmax(axis=1)
+    answers = Answers.of(probabilities, labels)
+    return draw_most_wrong(pictures, answers, labels, classes, count)
+
+
+class Answers(NamedTuple):
+    """Of N pictures what is left of their probabilities (N, K) where those are too many: three arrays (N,)."""
+
+    said: np.ndarray  # the most likely class, of equals the lower
+    share: np.ndarray  # its probability
+    own: np.ndarray  # that of the picture's own class
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, labels: np.ndarray) -> Self:
+        each, said = np.arange(len(labels)), probabilities.argmax(axis=1)
+        return cls(said, probabilities[each, said], probabilities[each, labels])
+
+
+def draw_most_wrong(
+    pictures: np.ndarray, answers: Answers, labels: np.ndarray, classes: Sequence[str], count: int = 12
+) -> Figure:
+    """`most_wrong` of answers that are known to fit. Raises ValueError for other pictures."""
+    check_pictures("most_wrong", pictures)
+    said, share, own = answers
     wrong = np.flatnonzero(said != labels)
     shown = wrong[np.argsort(own[wrong], kind="stable")][:count]
     columns = min(max(len(shown), 2), COLUMNS)
@@ -41,11 +63,14 @@ def most_wrong(
     for n, i in enumerate(shown):
         left, top = MARGIN + n % columns * CELL, HEADER + MARGIN + n // columns * height
         show(figure, pictures[i], left, top, WIDTH, PICTURE)
-        lines = (("said ", said[i], ORANGE, "bold"), ("true ", labels[i], BLUE, "normal"))
-        for row, (word, k, colour, weight) in enumerate(lines):
+        lines = (
+            ("said ", said[i], share[i], ORANGE, "bold"),
+            ("true ", labels[i], own[i], BLUE, "normal"),
+        )
+        for row, (word, k, probability, colour, weight) in enumerate(lines):
             y = top + PICTURE + 0.06 + row * LINE
             style = {"color": colour, "weight": weight}
             name = fit(class_name(classes, k), WIDTH - NUMBER, 8, before=word, weight=weight)
             write(figure, left, y, name, 8, **style)
-            write(figure, left + WIDTH, y, percent(probabilities[i, k]), 8, ha="right", **style)
+            write(figure, left + WIDTH, y, percent(probability), 8, ha="right", **style)
     return figure

@@ -11,7 +11,7 @@ from tinynet.plots.page import GREY, MARGIN, ORANGE, axes_of_page, new_figure, w
 from tinynet.plots.pictures import check_labels, check_pictures, show
 from tinynet.plots.text import class_name, fit
 
-CELL, PICTURE, ROW, APART, HEADER = 1.3, 1.1, 1.45, 0.3, 0.55  # inches
+CELL, PICTURE, ROW, APART, HEADER = 1.2, 1.0, 1.35, 0.3, 0.55  # inches
 WRONG = "✗ "
 
 

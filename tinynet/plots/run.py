@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tinynet.data.dataset import Dataset
 from tinynet.data.loader import Loader
-from tinynet.evaluate import predict
+from tinynet.evaluate import predict_parts
 from tinynet.features import activations, features, layer_names, nearest
 from tinynet.layers import Dropout, Flatten
 from tinynet.plots.activations import activation_maps
@@ -20,7 +20,7 @@ from tinynet.plots.confusion import confusion_matrix
 from tinynet.plots.curves import learning_curves
 from tinynet.plots.files import save_figure
 from tinynet.plots.kernels import first_layer_kernels
-from tinynet.plots.most_wrong import most_wrong
+from tinynet.plots.most_wrong import Answers, draw_most_wrong
 from tinynet.plots.neighbours import nearest_neighbours
 from tinynet.plots.predictions import predictions
 
@@ -89,15 +89,12 @@ class RunPictures:
     def _with_the_net(self, trainer: Any) -> None:
         model, chosen = trainer.model, spread(self.val_set.labels, SHOWN)
         with _failure_is_a_warning("predictions.png, most_wrong.png, confusion_matrix.png"):
-            probabilities, labels = predict(model, self.val_loader)
-            if not np.array_equal(labels, self.val_set.labels):
-                raise ValueError("RunPictures: expected val_loader to give all of val_set in its order, got another")
-            images, classes = self.val_set.images, self.val_set.classes
-            some = images[chosen], probabilities[chosen], labels[chosen], classes
+            images, labels, classes = self.val_set.images, self.val_set.labels, self.val_set.classes
+            probabilities, answers = self._answers(model, chosen)
+            some = images[chosen], probabilities, labels[chosen], classes
             self._save(trainer, "predictions.png", lambda: predictions(*some))
-            self._save(trainer, "most_wrong.png", lambda: most_wrong(images, probabilities, labels, classes))
-            said = probabilities.argmax(axis=1)
-            self._save(trainer, "confusion_matrix.png", lambda: confusion_matrix(labels, said, classes))
+            self._save(trainer, "most_wrong.png", lambda: draw_most_wrong(images, answers, labels, classes))
+            self._save(trainer, "confusion_matrix.png", lambda: confusion_matrix(labels, answers.said, classes))
         self._save(trainer, "activation_maps.png", lambda: self._activations(model, int(chosen[0])))
         self._save(trainer, "augmentation.png", self._augmentation)
         with _failure_is_a_warning("nearest_in_fc7.png"):
@@ -105,6 +102,27 @@ class RunPictures:
                 self._save(trainer, "nearest_in_fc7.png", lambda: self._neighbours(model, chosen[:QUERIES]))
             else:
                 self._say_once(f"the net has no layer {self.features!r}; training goes on without nearest_in_fc7.png")
+
+    def _answers(self, model: Any, chosen: np.ndarray) -> tuple[np.ndarray, Answers]:
+        """(probabilities (len(chosen), K) of the chosen pictures, what is kept of all): N * K of them may be more than
+        the memory holds."""
+        rows: dict[int, np.ndarray] = {}
+        found: list[Answers] = []
+        seen = 0
+        for probabilities, labels in predict_parts(model, self.val_loader):
+            if probabilities.shape[1] != len(self.val_set.classes):
+                raise ValueError(
+                    f"RunPictures: expected a net of {len(self.val_set.classes)} classes, as val_set has, got one of "
+                    f"{probabilities.shape[1]}"
+                )
+            if not np.array_equal(labels, self.val_set.labels[seen : seen + len(labels)]):
+                break
+            found.append(Answers.of(probabilities, labels))
+            rows |= {i: probabilities[i - seen] for i in chosen if seen <= i < seen + len(labels)}
+            seen += len(labels)
+        if seen != len(self.val_set):
+            raise ValueError("RunPictures: expected val_loader to give all of val_set in its order, got another")
+        return np.array([rows[i] for i in chosen]), Answers(*map(np.concatenate, zip(*found, strict=True)))
 
     def _kernels(self, model: Any) -> Figure:
         weight = dict(model.named_parameters())[self.kernels].data
