@@ -45,7 +45,8 @@ RUNS = {
     "cifar-10": Run("--data cifar-10 --data-dir {data} --val-size 1000", "cifar-10", 0.45),
     "photos": Run("--data {data} --model alexnet_mini --image-size 64", "photos", 0.55),
     "photos-varied, fine-tuned": Run(
-        "--data {data} --model alexnet_mini --image-size 64 --pretrained {before}/weights.safetensors",
+        "--data {data} --model alexnet_mini --image-size 64 --pretrained {before}/weights.safetensors "
+        "--batch-size 16 --epochs 60 --weight-decay 0.005",
         "photos-varied",
         0.35,
         before="photos",
