@@ -47,7 +47,7 @@ def learning_curves(records: Iterable[Mapping[str, Any]]) -> Figure:
         axes.grid(color="#E4E4E4", linewidth=0.7)
         axes.set_axisbelow(True)
         if axes.get_lines():
-            axes.legend(frameon=False, fontsize="small")
+            axes.legend(framealpha=0.9, edgecolor="none", fontsize="small")  # the chance line may pass behind it
     return figure
 
 
