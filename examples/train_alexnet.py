@@ -46,7 +46,19 @@ from tinynet.run_folder import LOG
 from tinynet.train import Trainer
 
 LAST = "fc8"  # the layer that knows the classes
-NEEDED = {"model", "preset", "num_classes", "classes", "in_channels", "image_size", "mean", "std", "fingerprints"}
+NEEDED = {
+    "data",
+    "data_kind",
+    "model",
+    "preset",
+    "num_classes",
+    "classes",
+    "in_channels",
+    "image_size",
+    "mean",
+    "std",
+    "fingerprints",
+}
 
 
 def main() -> int:
@@ -81,6 +93,11 @@ def reason(error: Exception) -> str:
 
 
 def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> None:
+    callbacks: list[Any] = []
+    if args.tensorboard:  # first of all: it may not be installed
+        from tinynet.tensorboard import TensorBoard
+
+        callbacks.append(TensorBoard())
     train_set, val_set, fingerprints = pictures(args)
     num_classes = args.num_classes or len(train_set.classes)
     if num_classes < len(train_set.classes):
@@ -101,6 +118,7 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
         config = checkpoint.state["config"]
         if config["fingerprints"] != json.loads(json.dumps(fingerprints)):
             raise ValueError(f"--resume: expected the pictures that the run began with, got others in {args.data}")
+    metadata["data"] = config["data"]
     freeze(model, args.freeze)
     options = {"seed": args.seed, "mean": mean, "std": std, "workers": args.workers}
     train_loader = Loader(train_set, args.batch_size, view=training_view(args, train_set), **options)
@@ -117,11 +135,7 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
         say(f"net    {name}: {parameters:,} parameters, {num_classes} classes; {tinynet.get_num_threads()} CPU threads")
         say(f"learn  {steps}, from rate {args.lr:g}")
         say(f"write  to {args.out}")
-    callbacks: list[Any] = [RunPictures(train_set, val_set, train_loader, val_loader)]
-    if args.tensorboard:
-        from tinynet.tensorboard import TensorBoard
-
-        callbacks.append(TensorBoard())
+    callbacks.append(RunPictures(train_set, val_set, train_loader, val_loader))
     Trainer(
         model,
         optimizer,
@@ -144,7 +158,10 @@ def begin_with(args: argparse.Namespace, model: Sequential, metadata: dict[str, 
     found = load_metadata(args.pretrained)
     for key in ("model", "preset", "in_channels"):
         if key in found and found[key] != metadata[key]:
-            raise ValueError(f"{args.pretrained}: expected weights whose {key} is {metadata[key]}, got {found[key]}")
+            raise ValueError(
+                f"{args.pretrained}: expected weights whose {key} is {metadata[key]}, got {found[key]}; the options of "
+                "this run say what the net is, --model among them"
+            )
     same = all(found.get(key) == metadata[key] for key in ("classes", "num_classes"))
     taken = load_pretrained(model, args.pretrained, replace=() if same else (LAST,))
     if not args.quiet:
@@ -175,7 +192,10 @@ def go_on(args: argparse.Namespace) -> None:
             text = f"the run had {name} {then} and has {versions().get(name)} now: its numbers may differ in their last"
             say(f"train_alexnet.py: warning: {text} digits", error=True)
     if settings["schedule"] == "step" and settings["epochs"] > config["epochs"]:
-        text = f"the learning rate follows the schedule of the {config['epochs']} epochs that were planned at first"
+        text = (
+            "the learning rate stays where the schedule planned at first left it; to learn much more, begin a new run "
+        )
+        text += "with --pretrained"
         say(f"train_alexnet.py: warning: {text}", error=True)
     train(argparse.Namespace(**settings), checkpoint)
 
@@ -197,7 +217,8 @@ def measure(args: argparse.Namespace) -> None:
             setattr(args, name, first[name])
     _, val_set, fingerprints = pictures(args)
     if list(val_set.classes) != first["classes"]:
-        raise ValueError(f"--evaluate: expected the weights' classes, {first['classes']}, got {val_set.classes}")
+        text = f"expected pictures of the classes that the net knows, {first['classes']}, got {val_set.classes}"
+        raise ValueError(f"--evaluate: {text}; it was trained on {first['data']}: give --data")
     if any(json.loads(json.dumps(fingerprints)) != found["fingerprints"] for found in about):
         text = "these are not the pictures of the training run: it may have learned from some of them"
         say(f"train_alexnet.py: warning: {text}", error=True)

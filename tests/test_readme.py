@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tinynet import data
+from tinynet import data, models
+from tinynet.checkpoint import save_weights
 from tinynet.errors import GradcheckError
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -63,3 +65,17 @@ def test_it_marks_the_two_commands_that_ci_runs():
         command = re.search(rf"<!-- {name} -->\n```bash\n(.+)\n```", text)
         assert command, name
         assert word in command[1]
+
+
+def test_what_the_net_says_to_a_photograph(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/shapes-1").mkdir(parents=True)
+    classes = [f"class {i}" for i in range(10)]
+    model = models.alexnet_mini(10, 3, 32)
+    model["fc8"].bias.data[7] = 5.0
+    about = {"num_classes": 10, "in_channels": 3, "image_size": 32, "classes": classes}
+    save_weights("runs/shapes-1/weights.safetensors", model, about | {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]})
+    Image.effect_noise((90, 60), 80).convert("RGB").save("photo.jpg")
+    lines = run(PROGRAMS[3]).splitlines()
+    assert len(lines) == 5
+    assert re.fullmatch(r" 9\d\.\d%  class 7", lines[0])

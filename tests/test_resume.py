@@ -168,7 +168,7 @@ def test_a_finished_run_only_says_its_result_again(tmp_path, capfd):
     first = trainer(tmp_path).fit()
     again = trainer(tmp_path).fit(resume=tmp_path)
     assert without_times([first]) == without_times([again])
-    assert "resumed in the end of epoch 3, where it was finished, from" in capfd.readouterr().out
+    assert "resumed in the end of epoch 3, where it had finished, from" in capfd.readouterr().out
 
 
 def test_more_epochs_than_planned(tmp_path, straight):

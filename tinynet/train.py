@@ -313,7 +313,7 @@ class Trainer:
     def _report_resumption(self, checkpoint: Checkpoint) -> None:
         where = f"epoch {self.epoch + 1}, after step {self.step}, at learning rate {self.optimizer.lr:g}"
         if self.epoch == self.epochs:
-            where = f"the end of epoch {self.epoch}, where it was finished"
+            where = f"the end of epoch {self.epoch}, where it had finished"
         if not self.quiet:
             say(f"resumed in {where}, from {checkpoint.path}")
         for reason in checkpoint.passed_over:
