@@ -172,7 +172,10 @@ def go_on(args: argparse.Namespace) -> None:
     """--resume: the run's own settings, from its checkpoint, and what was given besides."""
     checkpoint = read_checkpoint(args.resume)
     config = checkpoint.state.get("config")
-    if not isinstance(config, dict) or not {"data", "data_kind", "model", "epochs", "fingerprints"} <= config.keys():
+    if (
+        not isinstance(config, dict)
+        or not {"data", "data_kind", "model", "epochs", "fingerprints", "versions"} <= config.keys()
+    ):
         raise ValueError(f"{checkpoint.path}: expected a run that this program began, got another's; use Trainer.fit")
     settings = (
         COMMON

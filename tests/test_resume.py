@@ -260,6 +260,20 @@ def test_a_second_signal_in_the_middle_of_a_step_keeps_the_checkpoint_before_it(
 
 
 @pytest.mark.usefixtures("ctrl_c_is_usual")
+def test_a_second_signal_while_an_epoch_is_closed_keeps_no_half_closed_epoch(tmp_path, straight, monkeypatch):
+    def interrupted(schedule, val_error):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(StepLR, "step", interrupted)  # the epoch is counted, but not yet by the schedule
+    with pytest.raises(KeyboardInterrupt, match="can be resumed from the checkpoint before it"):
+        trainer(tmp_path).fit()
+    monkeypatch.undo()
+    trainer(tmp_path).fit(resume=tmp_path)
+    assert_same_run(tmp_path, straight)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_usual")
 def test_no_signal_cuts_short_what_is_saved_at_the_end(tmp_path, straight, monkeypatch):
     save = Checkpoints.save
 
@@ -532,6 +546,7 @@ def test_a_hostile_header(tmp_path, header):
         {"schedule": 7},
         {"metadata": []},
         {"settings": None},
+        {"epoch_seconds": None},
     ],
 )
 def test_a_state_that_no_run_wrote_changes_nothing(cut, changes):

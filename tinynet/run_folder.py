@@ -17,7 +17,8 @@ LOG = "log.jsonl"
 NUMBER = (int, float)
 # what the state of a checkpoint holds; a file that someone made up may hold anything
 STATE: dict[str, type | tuple[type, ...]] = {
-    **{"epoch": int, "batch": int, "step": int, "epochs": int, "threads": int, "seconds": NUMBER, "lr": NUMBER},
+    **{"epoch": int, "batch": int, "step": int, "epochs": int, "threads": int, "lr": NUMBER},
+    **{"seconds": NUMBER, "epoch_seconds": NUMBER},
     **{"tally": list, "recent": list, "log": list, "settings": dict, "config": dict, "metadata": dict},
     "schedule": (dict, type(None)),
 }

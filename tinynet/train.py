@@ -181,12 +181,12 @@ class Trainer:
                 loss, wrong = self._one_step(x, labels)
                 for means in (self._tally, self._recent):
                     means.add(loss, wrong, len(labels))
-                self._in_a_step = False
                 if self.step == 1 or self.step % STEPS_PER_RECORD == 0:
                     record = self._record("step", epoch=self.epoch + 1, step=self.step, lr=lr, **self._recent.means())
                     self._recent = Tally()
                     if self.step == STEPS_TO_LEARN:
                         self._warn(not_learning(record["train_loss"], self._chance(), self.step, lr, x))
+                self._in_a_step = False
                 if self._files.minutes_since_checkpoint() > self.checkpoint_minutes:
                     self._save_checkpoint()
                 self._epoch_seconds = time.perf_counter() - began
@@ -199,10 +199,12 @@ class Trainer:
         best = val.top1_error < min(self._val_errors(), default=math.inf)
         measured = {**self._tally.means(), **{f"val_{key}": value for key, value in val._asdict().items()}}
         measured |= {"images_per_second": self._tally.seen / self._epoch_seconds, "seconds": self._seconds()}
+        self._in_a_step = True  # no checkpoint of an epoch that is over in part
         self.epoch, self.batch, self._tally, self._epoch_seconds = self.epoch + 1, 0, Tally(), 0.0
         record = self._record("epoch", epoch=self.epoch, step=self.step, lr=lr, **measured)
         if self.schedule is not None:
             self.schedule.step(val.top1_error)
+        self._in_a_step = False
         self._files.save_weights(self.model, self._metadata())
         self._save_checkpoint(best)
         if not self.quiet:
