@@ -557,10 +557,10 @@ def test_a_bar_on_a_terminal(folder, tmp_path):
 def test_ctrl_c_ends_the_build_and_leaves_nothing_unfinished(folder, tmp_path):
     fill(folder, cat=3, dog=3)
     code = (
-        "import sys, threading, tinynet.data.cache_build as build; from tinynet.data.photos import photos\n"
+        "import os, sys, threading, tinynet.data.cache_build as build; from tinynet.data.photos import photos\n"
         "real = build.read_picture\n"
         "def read(*args, **options):\n"
-        "    print('decoding', flush=True)\n"
+        "    os.write(1, b'decoding\\n')\n"  # one call: two threads' lines never mix
         "    threading.Event().wait(0.5)\n"
         "    return real(*args, **options)\n"
         "build.read_picture = read\n"
