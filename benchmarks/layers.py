@@ -1,98 +1,86 @@
-"""Where does a training step's time go? Each layer of a net, forward and backward: median milliseconds and share.
+"""Where does a training step's time go? Each layer, forward and backward, beside PyTorch's same layer.
 
-Before anything is timed, the float32 net is checked against its float64 copy on the same batch.
+    python benchmarks/layers.py --net paper --batch-size 128 --against torch
+
+What is timed: each layer alone, on random values of its shape in the net (no negative ones where a ReLU came before),
+in the memory order that the net gives it: forward; backward from a given dy to dx and the parameters' gradients (no dx
+of the first layer), PyTorch's by torch.autograd.grad; the loss; and SGD's step and zero_grad together. In turn, in two
+processes, after one call each that does not count; caches are warmer than in a whole step.
+
+Before anything is timed, the net is validated as in train_step.py; then, for each layer, the root mean squares of y, dx
+and the parameters' gradients at the full batch, and 500 entries of each, must be PyTorch's to 1e-3 of the root mean
+square (dropout's masks differ: none of that for it). Rows whose ratio is above 1.10 carry a flag. The share is of the
+sum of tinynet's medians.
 """
 
-import argparse
-import statistics
-import time
-from collections import defaultdict
-from collections.abc import Callable
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+import peers
+import timing
 
-import tinynet
-from tinynet import models, random
-from tinynet.layers import Sequential, SoftmaxCE
-from tinynet.optim import SGD
-
-NETS: dict[str, tuple[Callable[[], Sequential], int]] = {
-    "mini": (models.alexnet_mini, 32),
-    "paper": (lambda: models.alexnet("paper"), 227),
-    "torchvision": (lambda: models.alexnet("torchvision"), 224),
-}
-TOLERANCE = 1e-4  # relative L2 error of float32 logits
+FLAG = 1.10
+TOLERANCE = 1e-3
+WORTH = 0.01  # a share of the step; where a row has less, its ratio is shown but makes nothing the worst
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--net", choices=NETS, default="mini")
-    parser.add_argument("--batch-size", type=int, default=128, metavar="N")
-    parser.add_argument(
-        "--repeat", type=int, default=10, metavar="R", help="steps that are timed, after one that is not"
-    )
-    args = parser.parse_args()
-
-    build, image_size = NETS[args.net]
-    net, loss = build(), SoftmaxCE()
-    net.input_grad = False
-    pictures = random.normal((3, image_size, image_size, args.batch_size), 0, "benchmark", dtype=np.float32)
-    x = pictures.transpose(3, 0, 1, 2)  # the batch innermost in memory, as the loader gives it
-    labels = np.arange(args.batch_size) % 10
-    validate(build, net, x[:2])
-
-    times: dict[str, list[float]] = defaultdict(list)
-    optimizer = SGD(net.parameters(), lr=1e-4)
-    for _ in range(args.repeat + 1):
-        for name, seconds in one_step(net, loss, optimizer, x, labels):
-            times[name].append(seconds)
-    report(args, {name: statistics.median(values[1:]) for name, values in times.items()})
+def open_layer(pair: list[peers.Peer], name: str, batch_size: int) -> None:
+    samples = [peer.ask("open_layer", name=name, batch_size=batch_size) for peer in pair]
+    for other in samples[1:]:
+        for which, (own, theirs) in enumerate(zip(samples[0], other, strict=True)):
+            error = max(abs(a - b) for a, b in zip(own, theirs, strict=True)) / max(abs(own[0]), 1e-30)
+            if not error < TOLERANCE:
+                raise peers.BenchmarkError(
+                    f"{name}: expected equal y, dx, gradients; number {which} of these differs by {error:.1e}"
+                )
 
 
-def validate(build, net, x):
-    with_masks_off = net.eval().forward(x)
-    exact = build().astype(np.float64).eval().forward(x.astype(np.float64))
-    net.train()
-    error = np.linalg.norm(with_masks_off - exact) / np.linalg.norm(exact)
-    if not error < TOLERANCE:
-        raise SystemExit(f"float32 and float64 logits differ by {error:.1e}, expected less than {TOLERANCE:.0e}")
-    print(f"valid: float32 logits within {error:.1e} of float64 (relative L2)")
+def measure(args: Namespace, pair: list[peers.Peer], names: list[str]) -> list[dict[str, Any]]:
+    rows = []
+    for name in [*names, "SGD"]:
+        open_layer(pair, name, args.batch_size)
+        for direction in ["step"] if name == "SGD" else ["forward", "backward"]:
+            seconds = peers.alternate(pair, direction, args.repeat, args.pause, warm_up=1)
+            rows.append({"name": name, "direction": direction, **timing.compared(seconds)})
+    total = sum(row["tinynet_s"] for row in rows)
+    for row in rows:
+        row["share"] = row["tinynet_s"] / total
+        row["flag"] = row["ratio"] is not None and row["ratio"] > FLAG
+    return rows
 
 
-def one_step(net, loss, optimizer, x, labels):
-    """(what, seconds) for each part of one training step, in its order."""
-
-    def timed(call, *given):
-        began = time.perf_counter()
-        result = call(*given)
-        return time.perf_counter() - began, result
-
-    for layer in net:
-        seconds, x = timed(layer.forward, x)
-        yield f"{layer.name} forward", seconds
-    seconds, _ = timed(loss.forward, x, labels)
-    yield "loss forward", seconds
-    seconds, dy = timed(loss.backward)
-    yield "loss backward", seconds
-    for layer in reversed(list(net)):
-        seconds, dy = timed(layer.backward, dy)
-        yield f"{layer.name} backward", seconds
-    seconds, _ = timed(optimizer.step)
-    yield "SGD step", seconds
-    seconds, _ = timed(optimizer.zero_grad)
-    yield "SGD zero_grad", seconds
+def show(rows: list[dict[str, Any]]) -> None:
+    print(f"{'layer':9} {'direction':9} {'share':>6} {'tinynet ms':>11} {'torch ms':>11} {'ratio':>7}")
+    for row in rows:
+        line = f"{row['name']:9} {row['direction']:9} {row['share']:6.1%} {row['tinynet_s'] * 1e3:11.3f}"
+        if row["ratio"] is not None:
+            line += f" {row['torch_s'] * 1e3:11.3f} {row['ratio']:7.2f}{f'  > {FLAG:.2f}' * row['flag']}"
+        print(line)
 
 
-def report(args, medians):
-    total = sum(medians.values())
-    for name, seconds in sorted(medians.items(), key=lambda item: -item[1]):
-        if seconds > 0.005 * total:
-            print(f"{name:16} {seconds * 1e3:9.2f} ms {seconds / total:6.1%}")
-    print(
-        f"{args.net}, batch {args.batch_size}, {tinynet.get_num_threads()} threads: {total * 1e3:.1f} ms a step, "
-        f"{args.batch_size / total:,.0f} images/s"
-    )
+def main() -> dict[str, Any]:
+    args = timing.parser(__doc__, repeat=5).parse_args()
+    chosen = [(library, args.threads) for library in timing.libraries(args)]
+    with peers.task(args, args.batch_size, peak=False) as task, peers.validated(task, chosen) as pair:
+        names = list(json.loads(Path(task.folder, "net.json").read_text("utf-8"))["layers"])
+        for peer in pair:
+            peer.ask("prepare", batch_size=args.batch_size, training=True)
+            peer.ask("note_memory_orders")
+        rows = measure(args, pair, names)
+    show(rows)
+    sums = {key: sum(row[key] or 0 for row in rows) for key in ("tinynet_s", "torch_s")}
+    result: dict[str, Any] = {"layers": rows, **sums, "ratio": None, "worst_ratio": None}
+    if len(chosen) > 1:
+        worst = max((row for row in rows if row["share"] >= WORTH), key=lambda row: row["ratio"])
+        result |= {"ratio": sums["tinynet_s"] / sums["torch_s"], "worst_ratio": worst["ratio"]}
+        result["worst"] = f"{worst['name']} {worst['direction']}"
+        print(f"worst of the rows with at least {WORTH:.0%}: {result['worst']}, {result['worst_ratio']:.2f}")
+    print(f"{args.net}, batch {args.batch_size}, {args.threads} thread(s): {sums['tinynet_s'] * 1e3:.1f} ms in all")
+    return timing.finish(args, {**timing.facts(args, task), **result})
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(timing.run(main))

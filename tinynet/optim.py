@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.layers.base import Parameter
+from tinynet.ops.elementwise import sgd_step
 
 
 class SGD:
@@ -50,14 +51,12 @@ class SGD:
         for parameter, v in zip(self.parameters, self.velocity, strict=True):
             lr = self.lr * parameter.lr_mult
             decay = self.weight_decay * parameter.weight_decay_mult
-            v *= self.momentum
-            v -= lr * (decay * parameter.data + parameter.grad if decay else parameter.grad)
-            parameter.data += v
+            sgd_step(parameter.data, v, parameter.grad, self.momentum, lr, decay)
 
     def zero_grad(self) -> None:
         """Set every gradient to zero; backward adds to what is there."""
         for parameter in self.parameters:
-            parameter.grad.fill(0)
+            parameter.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
         """{"lr": float, "velocity": [a copy of each, in the parameters' order]}: what a resumed run needs."""

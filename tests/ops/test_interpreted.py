@@ -9,7 +9,8 @@ from checks import assert_close
 from strategies import numbers
 
 from tinynet import ops
-from tinynet.ops import augment, conv2d, lrn, max_pool, philox
+from tinynet.ops import augment, conv2d, elementwise, lrn, max_pool, panels, philox
+from tinynet.ops.window import window_output
 
 X = numbers((2, 4, 5, 6))
 SIZES = (3, 2), (2, 1), (1, 2), (1, 2)
@@ -19,6 +20,27 @@ PLACE = max_pool.max_pool_forward(X, (3, 7), *POOL)[1]
 PICTURES = np.abs(50 * numbers((2, 3, 4, 5))).astype(np.uint8)
 CROPS = np.array([1, 0, 1]), np.array([-1, 0, 2]), np.array([2, -2, 0]), np.array([True, True, False])
 SCALE = numbers((3, 3)), (3, 4), numbers((3,)), numbers((3, 3, 4))
+
+WINDOWS = ((3, 2), (2, 1), (1, 2), (1, 2)), ((3, 2), (1, 1), (1, 2), (1, 2))  # with a stride and without
+WEIGHT = numbers((6, 2, 3, 2))
+
+
+def panels_of(window):
+    """y, with bias and ReLU or without, dweight and dx by `panels`, and one y as its one flat array."""
+    x, dy = X.transpose(1, 2, 3, 0).copy(), numbers((6, *window_output("test", X.shape[2:], *window), 2))
+    y, rectified, dx = np.empty_like(dy), np.empty_like(dy), np.empty_like(x)
+    panels.forward(x, WEIGHT, y, window, 2)
+    panels.forward(x, WEIGHT, rectified, window, 2, numbers((6,)), relu=True)
+    panels.input_gradient(dy, WEIGHT, dx, window, 2)
+    dweight = panels.weight_gradient(x, dy, WEIGHT.shape, window, 2)
+    return np.concatenate([array.ravel() for array in (y, rectified, dx, dweight)])
+
+
+def one_update():
+    w, v = numbers((3, 4)), numbers((3, 4), seed=1)
+    elementwise.sgd_step(w, v, numbers((3, 4), seed=2), 0.9, 0.1, 0.5)
+    return np.stack([w, v])
+
 
 # module: public calls that together reach every line of its loops
 CASES = {
@@ -30,6 +52,12 @@ CASES = {
         lambda: conv2d.im2col(X, *SIZES),
         lambda: conv2d.col2im(numbers(conv2d.im2col(X, *SIZES).shape), X.shape, *SIZES),
     ],
+    elementwise: [
+        lambda: np.array([elementwise.all_finite(np.full(9, value)) for value in (1, np.inf, -np.inf, np.nan)]),
+        lambda: elementwise.relu(X),
+        lambda: elementwise.relu_backward(X, X[::-1]),
+        one_update,
+    ],
     lrn: [
         lambda: lrn.lrn_forward(X, 3, 0.5, 0.75, 2.0, 2),
         lambda: lrn.lrn_forward(X, 3, 0.5, 0.6, 2.0, 1),
@@ -40,6 +68,10 @@ CASES = {
         lambda: max_pool.max_pool_forward(X, (3, 7), *POOL)[0],
         lambda: max_pool.max_pool_forward(X, (3, 7), *POOL)[1],
         lambda: max_pool.max_pool_backward(numbers((2, 4, 3, 7)), PLACE, X.shape[2:], *POOL),
+    ],
+    panels: [
+        lambda: panels_of(WINDOWS[0]),
+        lambda: panels_of(WINDOWS[1]),
     ],
     philox: [
         lambda: philox.philox_bits(13, 2**40 + 1, 2, 3),
@@ -74,6 +106,7 @@ def interpret(module, monkeypatch):
     return called
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # inf - inf, which machine code does in silence
 @pytest.mark.parametrize("module", CASES, ids=lambda module: module.__name__)
 def test_python_and_machine_code_agree(module, monkeypatch):
     expected = [case() for case in CASES[module]]

@@ -11,6 +11,8 @@ from numpy.typing import DTypeLike
 
 from tinynet.device import require_cpu
 from tinynet.errors import BackwardBeforeForwardError, NonFiniteError
+from tinynet.ops.elementwise import all_finite
+from tinynet.ops.matmul import matmul
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 Size = int | str  # of one axis: a number that must match, or a letter for any
@@ -18,6 +20,9 @@ Size = int | str  # of one axis: a number that must match, or a letter for any
 
 class Parameter:
     """An array that is learnt: `.data`, and `.grad` of the same shape, to which every backward adds.
+
+    `zero_grad` only notes that the gradient is zero; memory is written when `.grad` is next read, or by the next
+    backward. So take `.grad` afresh after a zero_grad instead of keeping the array.
 
     `data` is an array; or None with a `shape` and a `draw`, a function that gives the initial values when they are
     first needed. By then a Sequential has given the layer its name, by which they are drawn. `lr_mult` and
@@ -37,7 +42,8 @@ class Parameter:
             got = getattr(data, "dtype", type(data).__name__)
             raise TypeError(f"Parameter: expected a NumPy array of float32 or float64, got {got}")
         self._data, self._draw = data, draw
-        self.grad = np.zeros(shape, np.float32) if data is None else np.zeros_like(data)
+        self._grad = np.zeros(shape, np.float32) if data is None else np.zeros_like(data)
+        self._grad_is_zero = False  # True: by a zero_grad, whatever the array still holds
         self.lr_mult = lr_mult
         self.weight_decay_mult = weight_decay_mult
 
@@ -54,16 +60,39 @@ class Parameter:
         self._data = data
 
     @property
+    def grad(self) -> np.ndarray:
+        if self._grad_is_zero:
+            self._grad.fill(0)
+            self._grad_is_zero = False
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: np.ndarray) -> None:
+        self._grad, self._grad_is_zero = grad, False
+
+    def zero_grad(self) -> None:
+        """Set the gradient to zero."""
+        self._grad_is_zero = True
+
+    def add_product_to_grad(self, a: np.ndarray, b: np.ndarray) -> None:
+        """grad += a @ b; just after a zero_grad the product goes straight to its place."""
+        if self._grad_is_zero and self._grad.dtype == np.result_type(a, b) and self._grad.flags.c_contiguous:
+            matmul(a, b, out=self._grad)
+            self._grad_is_zero = False
+        else:
+            self.grad += matmul(a, b)
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        return self.grad.shape
+        return self._grad.shape
 
     @property
     def size(self) -> int:
-        return self.grad.size
+        return self._grad.size
 
     @property
     def dtype(self) -> np.dtype:
-        return self.grad.dtype
+        return self._grad.dtype
 
     def astype(self, dtype: DTypeLike) -> None:
         """Convert data and grad in place."""
@@ -101,6 +130,14 @@ class Layer:
             "returns dx = dL/dx, of x's shape, and adds each parameter's gradient into its .grad"
         )
 
+    def fuses(self, following: Layer) -> bool:
+        """Whether `forward_fused` can do the forward of the layer behind this one along with its own."""
+        return False
+
+    def forward_fused(self, x: np.ndarray, following: Layer) -> np.ndarray:
+        """following.forward(self.forward(x)), bit for bit, and both are ready for backward."""
+        raise NotImplementedError(f"{type(self).__name__} fuses with no other layer")
+
     def __call__(self, *args: Any) -> Any:
         return self.forward(*args)
 
@@ -133,7 +170,7 @@ class Layer:
         letter stands for any size, and NonFiniteError if it holds NaN or infinity."""
         self.__dict__.pop("_saved", None)  # of an earlier forward: should this one fail, backward must not use it
         self._check_array("x", x, shape)
-        if not np.isfinite(x).all():
+        if not all_finite(x):
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
             raise NonFiniteError(str(self), f"expected finite numbers in x, got {x[index]} at index {index}")
 
@@ -201,7 +238,7 @@ class Layer:
     def zero_grad(self) -> None:
         """Set every parameter's gradient to zero."""
         for parameter in self.parameters():
-            parameter.grad.fill(0)
+            parameter.zero_grad()
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for this layer and all inside: Dropout drops."""

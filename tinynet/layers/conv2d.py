@@ -2,6 +2,8 @@ import numpy as np
 
 from tinynet import init
 from tinynet.layers.base import Layer, Parameter
+from tinynet.layers.relu import ReLU
+from tinynet.ops import conv_paths
 from tinynet.ops.conv2d import col2im, im2col
 from tinynet.ops.matmul import matmul
 from tinynet.ops.window import Pair, checked_counts, checked_window, window_output
@@ -18,8 +20,13 @@ class Conv2d(Layer):
     By im2col it is one matrix product a group: y = weight @ cols + bias. So backward is that of a product, dweight =
     dy @ cols.T, dcols = weight.T @ dy, dbias = the sum of dy over pictures and pixels, and dx = col2im(dcols).
 
+    That is what `algorithm="im2col"` computes, line by line below. The default, "auto", takes a faster way to the same
+    numbers, up to rounding: "panels", the same product some columns at a time, or "winograd" (Lavin and Gray 2016),
+    which takes fewer multiplications. `path` tells which; each name forces its way. See `tinynet.ops.conv_paths`.
+
     Every size is a whole number or a pair (h, w). Initial values: He's normal for weight (`tinynet.init.he_normal`), 0
-    for bias. Raises ValueError if groups does not divide both numbers of channels or the kernel does not fit.
+    for bias. Raises ValueError if groups does not divide both numbers of channels, the kernel does not fit, or the
+    algorithm is unknown or "winograd" for a kernel that it cannot do.
     """
 
     def __init__(
@@ -33,6 +40,7 @@ class Conv2d(Layer):
         groups: int = 1,
         bias: bool = True,
         seed: int = 0,
+        algorithm: str = "auto",
     ):
         self.window = checked_window("Conv2d", kernel_size, stride, padding, dilation)
         checked_counts("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
@@ -44,33 +52,77 @@ class Conv2d(Layer):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.weight = init.he_normal_parameter(self, (out_channels, in_channels // groups, *self.window[0]), seed)
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
+        self.algorithm = algorithm
 
-    def forward(self, x):
+    def forward(self, x, relu=False):
+        """y, or with relu=True max(y, 0), which costs nothing while y is in the cache."""
         self.check_input(x)
         N, O, OH, OW = self.output_shape(x.shape)
         self.saved = (x,)
+        weight = self.weight.data.astype(x.dtype, copy=False)
+        bias = None if self.bias is None else self.bias.data.astype(x.dtype, copy=False)
+        if (path := self.path(x.shape)) != "im2col":
+            return conv_paths.forward(path, x, weight, bias, (OH, OW), self.window, self.groups, relu)
         cols = im2col(x, *self.window).reshape(self.groups, -1, OH * OW * N)
-        y = matmul(self._weight_rows(x.dtype), cols)  # (G, O/G, OH*OW*N)
-        if self.bias is not None:
-            y += self.bias.data.reshape(self.groups, -1, 1)
+        y = matmul(self._rows(weight), cols)  # (G, O/G, OH*OW*N)
+        if bias is not None:
+            y += bias.reshape(self.groups, -1, 1)
+        if relu:
+            np.maximum(y, 0, out=y)
         return y.reshape(O, OH, OW, N).transpose(3, 0, 1, 2)
 
     def backward(self, dy):
         (x,) = self.saved
         self.check_dy(dy, self.output_shape(x.shape))
-        dy = dy.transpose(1, 2, 3, 0).reshape(self.groups, self.out_channels // self.groups, -1)  # (G, O/G, OH*OW*N)
-        cols = im2col(x, *self.window).reshape(self.groups, -1, dy.shape[2])  # cheaper to make again than to keep
-        self.weight.grad += matmul(dy, cols.transpose(0, 2, 1)).reshape(self.weight.shape)
+        dtype = np.result_type(x, dy)
+        x, dy, weight = (array.astype(dtype, copy=False) for array in (x, dy, self.weight.data))
+        dy_rows = dy.transpose(1, 2, 3, 0).reshape(self.groups, self.out_channels // self.groups, -1)
         if self.bias is not None:
-            self.bias.grad += dy.sum(axis=2).ravel()
+            self.bias.grad += matmul(dy_rows, np.ones((dy_rows.shape[2], 1), dtype)).ravel()
+        if (path := self.path(x.shape)) != "im2col":
+            self.weight.grad += conv_paths.weight_gradient(path, x, dy, weight.shape, self.window, self.groups)
+            if not self.input_grad:
+                return None
+            return conv_paths.input_gradient(path, dy, weight, x.shape, self.window, self.groups)
+        cols = im2col(x, *self.window).reshape(self.groups, -1, dy_rows.shape[2])  # cheaper to make again than to keep
+        self.weight.grad += matmul(dy_rows, cols.transpose(0, 2, 1)).reshape(weight.shape)
         if not self.input_grad:
             return None
-        dcols = matmul(self._weight_rows(x.dtype).transpose(0, 2, 1), dy, out=cols)  # over cols: no longer needed
-        return col2im(dcols.reshape(-1, dy.shape[2]), x.shape, *self.window)
+        dcols = matmul(self._rows(weight).transpose(0, 2, 1), dy_rows, out=cols)  # over cols: no longer needed
+        return col2im(dcols.reshape(-1, dy_rows.shape[2]), x.shape, *self.window)
 
-    def _weight_rows(self, dtype):
+    def fuses(self, following):
+        return type(self) is Conv2d and type(following) is ReLU
+
+    def forward_fused(self, x, following):
+        y = self.forward(x, relu=True)
+        following.saved = (y,)
+        return y
+
+    def _rows(self, weight):
         """(G, O/G, C/G*KH*KW): each output channel's kernels as one row."""
-        return self.weight.data.astype(dtype, copy=False).reshape(self.groups, self.out_channels // self.groups, -1)
+        return weight.reshape(self.groups, self.out_channels // self.groups, -1)
+
+    @property
+    def algorithm(self) -> str:
+        return self._algorithm
+
+    @algorithm.setter
+    def algorithm(self, algorithm: str) -> None:
+        if algorithm not in conv_paths.ALGORITHMS:
+            raise ValueError(f"{self}: expected an algorithm out of {conv_paths.ALGORITHMS}, got {algorithm!r}")
+        if algorithm == "winograd" and not conv_paths.tile((1, 1, 1, 1), self.weight.shape, self.window):
+            raise ValueError(
+                f"{self}: expected for algorithm='winograd' a kernel of 2 to 7 rows and as many columns, each divided "
+                f"by its stride and rounded up, without dilation; got {self.options()}"
+            )
+        self._algorithm = algorithm
+
+    def path(self, shape: tuple[int, ...]) -> str:
+        """The algorithm that runs for an x of `shape`, (N, C, H, W): "winograd", "panels" or "im2col"."""
+        if self.algorithm != "auto":
+            return self.algorithm
+        return conv_paths.choose(shape, self.output_shape(shape), self.weight.shape, self.window)
 
     def output_shape(self, shape):
         self.check_shape("x", shape, ("N", self.in_channels, "H", "W"))
@@ -84,4 +136,5 @@ class Conv2d(Layer):
         kernel_size, stride, padding, dilation = self.window
         more = f", dilation={dilation}" * (dilation != (1, 1)) + f", groups={self.groups}" * (self.groups != 1)
         more += ", bias=False" * (self.bias is None)
+        more += f", algorithm={self.algorithm!r}" * (self.algorithm != "auto")
         return f"{self.in_channels}, {self.out_channels}, {kernel_size}, stride={stride}, padding={padding}{more}"

@@ -24,18 +24,20 @@ class Linear(Layer):
     def forward(self, x):
         self.check_input(x, ("N", self.in_features))
         self.saved = (x,)
-        y = matmul(x, self.weight.data.astype(x.dtype, copy=False).T)
+        y = matmul(self.weight.data.astype(x.dtype, copy=False), x.T)  # (out_features, N): the batch innermost
         if self.bias is not None:
-            y += self.bias.data.astype(x.dtype, copy=False)
-        return y
+            y += self.bias.data.astype(x.dtype, copy=False)[:, None]
+        return y.T
 
     def backward(self, dy):
         (x,) = self.saved
         self.check_dy(dy, (x.shape[0], self.out_features))
-        self.weight.grad += matmul(dy.T, x)
+        self.weight.add_product_to_grad(dy.T, x)
         if self.bias is not None:
             self.bias.grad += dy.sum(axis=0)
-        return matmul(dy, self.weight.data.astype(x.dtype, copy=False)) if self.input_grad else None
+        if not self.input_grad:
+            return None
+        return matmul(self.weight.data.astype(x.dtype, copy=False).T, dy.T).T
 
     def output_shape(self, shape):
         self.check_shape("x", shape, ("N", self.in_features))

@@ -1,7 +1,5 @@
-import numpy as np
-
 from tinynet.layers.base import Layer
-from tinynet.ops.buffers import empty_like
+from tinynet.ops.elementwise import relu, relu_backward
 
 
 class ReLU(Layer):
@@ -13,14 +11,14 @@ class ReLU(Layer):
 
     def forward(self, x):
         self.check_input(x)
-        y = np.maximum(x, 0, out=empty_like(x))
+        y = relu(x)
         self.saved = (y,)
         return y
 
     def backward(self, dy):
         (y,) = self.saved
         self.check_dy(dy, y.shape)
-        return np.multiply(dy, y > 0, out=empty_like(y))
+        return relu_backward(dy, y)
 
     def output_shape(self, shape):
         return shape

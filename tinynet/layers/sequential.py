@@ -5,7 +5,8 @@ from tinynet.layers.base import Layer
 
 
 class Sequential(Layer):
-    """y = layer_k(... layer_2(layer_1(x))); backward goes through the layers in reverse order: the chain rule.
+    """y = layer_k(... layer_2(layer_1(x))); backward goes through the layers in reverse order: the chain rule. Where a
+    layer can do the next one's work at no cost (`Layer.fuses`), as Conv2d does a ReLU's, it does.
 
     Takes layers, which get the names "0", "1", ..., or one dict of names and layers. A name appears in error messages
     and in state_dict ("conv1.weight"). model["conv1"] and model[0] give a layer.
@@ -34,10 +35,13 @@ class Sequential(Layer):
             layer.name = name
 
     def forward(self, x):
+        waiting = list(self)
         previous = None
-        for layer in self:
+        while waiting:
+            layer = waiting.pop(0)
             try:
-                x = layer.forward(x)
+                fused = waiting and layer.fuses(waiting[0])
+                x = layer.forward_fused(x, waiting.pop(0)) if fused else layer.forward(x)
             except NonFiniteError as error:
                 if previous is None or error.layer != str(_end(layer, 0)):
                     raise

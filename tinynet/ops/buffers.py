@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 SMALL = 1 << 16  # bytes; below, malloc is as good
+CACHE_LINE = 64  # bytes
 MAX_IDLE = 1 << 30  # bytes that may wait in the list; past that, blocks go back to the system
 
 _idle: deque[np.ndarray] = deque()  # free blocks of bytes
@@ -60,7 +61,8 @@ def _take(size: int) -> np.ndarray:
         if block.size == size:
             return block
         _idle.appendleft(block)
-    return np.empty(size, np.uint8)
+    space = np.empty(size + CACHE_LINE, np.uint8)
+    return space[-space.ctypes.data % CACHE_LINE :][:size]  # a vector then lies in one line, not in halves of two
 
 
 def _give_back(block: np.ndarray) -> None:

@@ -13,82 +13,98 @@ from tinynet.ops import buffers
 from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.parallel import kernel, parallel_for
 
-CACHED = 1 << 15  # values of each buffer: what the second-level cache holds of five of them
+CACHED = 1 << 15  # values of each buffer: what the second-level cache holds of four of them
 GRAIN = 256  # columns a thread, at the least
 
 
 @kernel
-def _window_sum(square, total, size, groups, width):
-    """total[c] = sum of square[j] for j in the window of `size` around c, cut at the ends of c's group."""
-    C = square.shape[0]
-    group = C // groups
-    half = size // 2
-    for c in range(C):
-        first = max(c - half, c // group * group)
-        last = min(c + half, c // group * group + group - 1)
-        for m in range(width):
-            total[c, m] = square[first, m]
-        for j in range(first + 1, last + 1):
-            for m in range(width):
-                total[c, m] += square[j, m]
+def _window_sum(rows, c, size, groups, total):
+    """total = the sum of rows[j] for j in the window of `size` around c, cut at the ends of c's group."""
+    group = rows.shape[0] // groups
+    first = max(c - size // 2, c // group * group)
+    last = min(c + size // 2, c // group * group + group - 1)
+    row = rows[first]
+    for m in range(len(total)):
+        total[m] = row[m]
+    for j in range(first + 1, last, 2):  # by twos: half the traffic
+        row, next_row = rows[j], rows[j + 1]
+        for m in range(len(total)):
+            total[m] += row[m] + next_row[m]
+    if (last - first) % 2:
+        row = rows[last]
+        for m in range(len(total)):
+            total[m] += row[m]
 
 
 @kernel
-def _power(scale, beta, width, out):
+def _power(scale, beta, out):
     """out = scale**-beta. The paper's 0.75 goes by two square roots, which are vector instructions."""
     if beta == 0.75:
-        for m in range(width):
+        for m in range(len(scale)):
             root = math.sqrt(scale[m])
             out[m] = scale.dtype.type(1) / (root * math.sqrt(root))
     else:
-        for m in range(width):
+        for m in range(len(scale)):
             out[m] = scale[m] ** -beta
+
+
+@kernel
+def _squares(x, squares):
+    for c in range(len(x)):
+        row, square = x[c], squares[c]
+        for m in range(len(row)):
+            square[m] = row[m] * row[m]
+
+
+@kernel
+def _scale(squares, c, size, groups, alpha, k, scale):
+    """scale = k + alpha * (window sum of the squares around channel c)."""
+    _window_sum(squares, c, size, groups, scale)
+    for m in range(len(scale)):
+        scale[m] = k + alpha * scale[m]
 
 
 @kernel
 def _forward(x, y, size, groups, alpha, beta, k, start, stop):
     C = x.shape[0]
     block = max(128, CACHED // C)  # columns at a time
-    square, scale = np.empty((C, block), x.dtype), np.empty((C, block), x.dtype)
-    power = np.empty(block, x.dtype)
     for left in range(start, stop, block):
         width = min(block, stop - left)
+        part, result = x[:, left : left + width], y[:, left : left + width]
+        squares, scale, power = np.empty((C, width), x.dtype), np.empty(width, x.dtype), np.empty(width, x.dtype)
+        _squares(part, squares)
         for c in range(C):
+            _scale(squares, c, size, groups, alpha, k, scale)
+            _power(scale, beta, power)
+            row, out = part[c], result[c]
             for m in range(width):
-                square[c, m] = x[c, left + m] * x[c, left + m]
-        _window_sum(square, scale, size, groups, width)
-        for c in range(C):
-            for m in range(width):
-                scale[c, m] = k + alpha * scale[c, m]
-            _power(scale[c], beta, width, power)
-            for m in range(width):
-                y[c, left + m] = x[c, left + m] * power[m]
+                out[m] = row[m] * power[m]
 
 
 @kernel
 def _backward(x, dy, dx, size, groups, alpha, beta, k, start, stop):
     C = x.shape[0]
     block = max(128, CACHED // C)  # columns at a time
-    square, scale = np.empty((C, block), x.dtype), np.empty((C, block), x.dtype)
-    ratio, spread, power = np.empty((C, block), x.dtype), np.empty((C, block), x.dtype), np.empty((C, block), x.dtype)
     factor = alpha * beta + alpha * beta
     for left in range(start, stop, block):
         width = min(block, stop - left)
+        part, given, result = x[:, left : left + width], dy[:, left : left + width], dx[:, left : left + width]
+        squares, scale = np.empty((C, width), x.dtype), np.empty(width, x.dtype)
+        powers, ratios = np.empty((C, width), x.dtype), np.empty((C, width), x.dtype)
+        _squares(part, squares)
         for c in range(C):
+            _scale(squares, c, size, groups, alpha, k, scale)
+            power, ratio, row, gradient = powers[c], ratios[c], part[c], given[c]
+            _power(scale, beta, power)
             for m in range(width):
-                square[c, m] = x[c, left + m] * x[c, left + m]
-        _window_sum(square, scale, size, groups, width)
-        for c in range(C):
-            for m in range(width):
-                scale[c, m] = k + alpha * scale[c, m]
-            _power(scale[c], beta, width, power[c])
-            for m in range(width):
-                ratio[c, m] = dy[c, left + m] * x[c, left + m] * power[c, m] / scale[c, m]
+                ratio[m] = gradient[m] * row[m] * power[m] / scale[m]
         # x_j also sits in its neighbours' denominators: the same window (its size is odd), over dy x scale**(-beta - 1)
-        _window_sum(ratio, spread, size, groups, width)
+        spread = scale
         for c in range(C):
+            _window_sum(ratios, c, size, groups, spread)
+            power, row, gradient, out = powers[c], part[c], given[c], result[c]
             for m in range(width):
-                dx[c, left + m] = dy[c, left + m] * power[c, m] - factor * x[c, left + m] * spread[c, m]
+                out[m] = gradient[m] * power[m] - factor * row[m] * spread[m]
 
 
 def lrn_forward(x: np.ndarray, size: int, alpha: float, beta: float, k: float, groups: int) -> np.ndarray:

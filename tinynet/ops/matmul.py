@@ -6,8 +6,10 @@ result alone, and they meet once, at the end. While a product runs, every BLAS i
 as far as threadpoolctl knows it: Apple's Accelerate, which it does not, keeps its own ways.
 """
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,16 +60,24 @@ if hasattr(os, "register_at_fork"):  # a forked child is inside no product, what
     os.register_at_fork(after_in_child=_one_thread_blas.__init__)  # type: ignore[misc]
 
 
+@contextlib.contextmanager
+def one_thread_blas() -> Iterator[None]:
+    """Inside, every BLAS product runs on the thread that calls it, for code that has its own threads.
+
+    BLAS computes on stale values beyond a matrix's edge too, and the flags that they raise would be warnings about
+    nothing, so they are off; NaN and infinity in a result are found by the next layer's check of its input.
+    """
+    with np.errstate(over="ignore", invalid="ignore"), _one_thread_blas:
+        yield
+
+
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """a @ b for matrices or equal stacks of them: (..., M, K) @ (..., K, N) -> (..., M, N), into `out` if given."""
     (M, K), N = a.shape[-2:], b.shape[-1]
     if out is None:
         out = buffers.empty((*a.shape[:-1], N), np.result_type(a, b))
     product = _columns if N >= M else _rows
-    # BLAS computes on stale values beyond a matrix's edge too, and the flags that they raise would be warnings about
-    # nothing; NaN and infinity in a result are found by the next layer's check of its input
-    flags = np.errstate(over="ignore", invalid="ignore")
-    with flags, _one_thread_blas:  # small products too: the number of BLAS threads can change the last bits
+    with one_thread_blas():  # small products too: the number of BLAS threads can change the last bits
         if out.size * K < SMALL:
             np.matmul(a, b, out=out)
         else:

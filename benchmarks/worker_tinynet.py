@@ -1,0 +1,90 @@
+"""The worker process that imports tinynet."""
+
+from typing import Any
+
+import nets
+import numpy as np
+import worker
+
+from tinynet.layers import SoftmaxCE
+from tinynet.optim import SGD
+
+
+def axes_in_memory(x: np.ndarray) -> tuple[int, ...]:
+    """x's axes, the outermost in memory first."""
+    return tuple(int(axis) for axis in np.argsort([-stride for stride in x.strides], kind="stable"))
+
+
+def in_order(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """The same values in the memory order that `axes_in_memory` tells."""
+    return np.ascontiguousarray(x.transpose(axes)).transpose(np.argsort(axes))
+
+
+class TinynetWorker(worker.Worker):
+    def build(self):
+        self.net, self.loss = nets.build(self.about["net"], self.about["image_size"]), SoftmaxCE()
+        self.net.load_state_dict(self.weights())
+        self.net.input_grad = False
+        self.steps = 0
+
+    def answers(self, x, labels):
+        self.net.eval()
+        logits = self.net.forward(in_order(x, (1, 2, 3, 0)))
+        self.loss.forward(logits, labels)
+        self.net.backward(self.loss.backward())
+        return logits, {name: parameter.grad for name, parameter in self.net.named_parameters()}
+
+    def take(self, x, labels, training):
+        self.net.train(training)
+        self.x, self.labels = in_order(x, (1, 2, 3, 0)), labels  # the batch innermost, as the loader gives it
+        if not training:
+            return {"step": lambda: self.net.forward(self.x)}
+        self.optimizer = SGD(self.net.parameters(), lr=1e-4)
+        return {"step": self.step}
+
+    def step(self):
+        self.net.at_step(self.steps)
+        self.steps += 1
+        self.optimizer.zero_grad()
+        self.loss.forward(self.net.forward(self.x), self.labels)
+        self.net.backward(self.loss.backward())
+        self.optimizer.step()
+
+    def note_memory_orders(self) -> None:
+        """One pass through the whole net: in which memory order does each layer get its x and its dy?"""
+        x, self.orders = self.x, {}
+        for layer in self.net:
+            self.orders[layer.name] = [axes_in_memory(x)]
+            x = layer.forward(x)
+        self.loss.forward(x, self.labels)
+        dy = self.loss.backward()
+        for layer in reversed(list(self.net)):
+            self.orders[layer.name].append(axes_in_memory(dy))
+            dy = layer.backward(dy)
+
+    def open_layer(self, name: str, batch_size: int) -> list[list[float]]:
+        """Make `name` what is timed; a `sample` of its y, dx and parameters' gradients (none if they are random)."""
+        if name == "SGD":
+            self.calls = {"step": self.update}
+            return []
+        if name == "loss":
+            logits, _ = self.layer_values(name, batch_size)
+            self.calls = {"forward": lambda: self.loss.forward(logits, self.labels), "backward": self.loss.backward}
+            return [[self.loss.forward(logits, self.labels)], worker.sample(self.loss.backward())]
+        layer: Any = self.net[name]
+        x, dy = (
+            in_order(a, axes) for a, axes in zip(self.layer_values(name, batch_size), self.orders[name], strict=True)
+        )
+        self.calls = {"forward": lambda: layer.forward(x), "backward": lambda: layer.backward(dy)}
+        layer.zero_grad()
+        results = [layer.forward(x), layer.backward(dy), *(parameter.grad for parameter in layer.parameters())]
+        random = self.about["layers"][name]["kind"] == "Dropout"
+        return [] if random else [worker.sample(a) for a in results if a is not None]
+
+    def update(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+if __name__ == "__main__":
+    worker.serve(TinynetWorker())

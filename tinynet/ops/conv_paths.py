@@ -1,0 +1,107 @@
+"""Three ways to compute a convolution, and the choice between them.
+
+    "im2col"    the lesson: the whole matrix of columns, then one product (`conv2d`)
+    "panels"    the same, some columns at a time (`panels`)
+    "winograd"  fewer products, for kernels that are square after their stride is taken apart (`winograd`, `cook_toom`)
+
+`choose` estimates the work of the two fast ones from the shapes and takes the lesser. Arrays here are (N, C, H, W) with
+any strides; the results have the batch innermost in memory.
+"""
+
+import numpy as np
+
+from tinynet.ops import buffers, panels, winograd
+from tinynet.ops.cook_toom import POINTS
+from tinynet.ops.layout import batch_first, batch_last
+from tinynet.ops.matmul import one_thread_blas
+from tinynet.ops.panels import Window
+from tinynet.ops.vectors import LANES
+from tinynet.ops.window import Pair
+
+ALGORITHMS = ("auto", "winograd", "panels", "im2col")
+
+# work besides the products, in multiply-accumulates: to take one value through a transform, or into a panel
+TRANSFORM, FILL = 30, 6
+
+
+def choose(x_shape: tuple[int, ...], y_shape: tuple[int, ...], weight_shape: tuple[int, ...], window: Window) -> str:
+    """ "winograd" or "panels": which should be faster for x (N, C, H, W), y (N, O, OH, OW), weight (O, C/groups, KH,
+    KW)."""
+    N, O, OH, OW = y_shape
+    taps = weight_shape[1] * weight_shape[2] * weight_shape[3]
+    groups = x_shape[1] // weight_shape[1]
+    direct = N * OH * OW * (O * taps + FILL * taps * groups)
+    m = tile(y_shape, weight_shape, window)
+    return "winograd" if m and _work(m, y_shape, weight_shape, window, groups) < direct else "panels"
+
+
+def tile(y_shape: tuple[int, ...], weight_shape: tuple[int, ...], window: Window) -> int:
+    """The m of the best F(m, r) for outputs (N, O, OH, OW); 0 where Winograd's algorithm does not apply."""
+    r = taps_a_phase(window)
+    sizes = range(2, max(POINTS) - r + 2) if r > 1 else ()
+    return min(sizes, key=lambda m: _work(m, y_shape, weight_shape, window, 1), default=0)
+
+
+def taps_a_phase(window: Window) -> int:
+    """r, the kernel's height and width when the stride is taken apart; 0 where they differ or there is a dilation."""
+    kernel_size, stride, _, dilation = window
+    down, across = (-(-kernel_size[i] // stride[i]) for i in (0, 1))
+    return down if down == across and dilation == (1, 1) else 0
+
+
+def _work(m: int, y_shape: tuple[int, ...], weight_shape: tuple[int, ...], window: Window, groups: int) -> float:
+    """Of the whole convolution, in multiply-accumulates."""
+    N, O, OH, OW = y_shape
+    (_, stride, _, _), r = window, taps_a_phase(window)
+    points, tiles, lanes = (m + r - 1) ** 2, -(-OH // m) * -(-OW // m), -(-N // LANES) * LANES
+    channels = weight_shape[1] * stride[0] * stride[1]  # of a group
+    return points * (tiles * lanes * (channels * O + TRANSFORM * (channels * groups + O)) + TRANSFORM * channels * O)
+
+
+def forward(
+    algorithm: str,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    output: Pair,
+    window: Window,
+    groups: int,
+    relu: bool,
+) -> np.ndarray:
+    """y (N, O, *output); negative values become 0 if relu."""
+    y = buffers.empty((len(weight), *output, len(x)), x.dtype)
+    with one_thread_blas():
+        if algorithm == "winograd":
+            m = tile(batch_first(y).shape, weight.shape, window)
+            winograd.forward(batch_last(x), weight, y, m, *window[1:3], groups, bias, relu)
+        else:
+            panels.forward(batch_last(x), weight, y, window, groups, bias, relu)
+    return batch_first(y)
+
+
+def weight_gradient(
+    algorithm: str, x: np.ndarray, dy: np.ndarray, shape: tuple[int, ...], window: Window, groups: int
+) -> np.ndarray:
+    """dweight of `shape` (O, C/groups, KH, KW)."""
+    with one_thread_blas():
+        if algorithm == "winograd":
+            m = tile(dy.shape, shape, window)
+            return winograd.weight_gradient(batch_last(x), batch_last(dy), window[0], m, *window[1:3], groups)
+        return panels.weight_gradient(batch_last(x), batch_last(dy), shape, window, groups)
+
+
+def input_gradient(
+    algorithm: str, dy: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], window: Window, groups: int
+) -> np.ndarray:
+    """dx of `shape` (N, C, H, W)."""
+    N, C, H, W = shape
+    dx = buffers.empty((C, H, W, N), dy.dtype)
+    with one_thread_blas():
+        if algorithm == "winograd":
+            stride = window[1]
+            turned = len(weight) // groups, C, *window[0]
+            m = tile((N, C, -(-H // stride[0]), -(-W // stride[1])), turned, window)
+            winograd.input_gradient(batch_last(dy), weight, dx, m, *window[1:3], groups)
+        else:
+            panels.input_gradient(batch_last(dy), weight, dx, window, groups)
+    return batch_first(dx)

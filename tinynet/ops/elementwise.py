@@ -1,0 +1,94 @@
+"""Loops over all elements of an array, on all threads: for what NumPy does on one, or in several passes over memory.
+
+Kernels take their range as slices: an index that might be negative, as start + i might, would keep the compiler from
+using vector instructions.
+"""
+
+import numba
+import numpy as np
+
+from tinynet.ops import buffers
+from tinynet.ops.parallel import kernel, parallel_for
+
+GRAIN = 1 << 15  # elements a thread, at the least
+BLOCK = 1 << 12  # elements that are summed at a time
+
+# a sum may be taken in any order, so that it becomes vector instructions: only for sums that are 0 or NaN
+any_order_kernel = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})
+
+
+@any_order_kernel
+def _mark_not_finite(x, marks, start, stop):
+    """marks[block] = whether some element of block number `block` is NaN or infinite: x - x is NaN for both."""
+    for block in range(start, stop):
+        part, zero = x[block * BLOCK : block * BLOCK + BLOCK], x.dtype.type(0)
+        for i in range(len(part)):
+            zero += part[i] - part[i]
+        marks[block] = zero != zero
+
+
+@kernel
+def _relu(x, y, start, stop):
+    x, y = x[start:stop], y[start:stop]
+    zero = y.dtype.type(0)
+    for i in range(len(x)):
+        y[i] = zero if x[i] < 0 else x[i]  # NaN stays
+
+
+@kernel
+def _relu_backward(dy, y, dx, start, stop):
+    dy, y, dx = dy[start:stop], y[start:stop], dx[start:stop]
+    zero = dx.dtype.type(0)
+    for i in range(len(dx)):
+        dx[i] = dy[i] if y[i] > 0 else zero
+
+
+@kernel
+def _sgd_step(w, v, gradient, momentum, lr, decay, start, stop):
+    w, v, gradient = w[start:stop], v[start:stop], gradient[start:stop]
+    for i in range(len(w)):
+        v[i] = momentum * v[i] - lr * (decay * w[i] + gradient[i])
+        w[i] += v[i]
+
+
+def all_finite(x: np.ndarray) -> bool:
+    """Whether no element is NaN or infinite. x: floats of any shape and strides."""
+    flat = in_memory_order(x)[0]
+    marks = np.empty(-(-flat.size // BLOCK), np.bool_)
+    parallel_for(_mark_not_finite, len(marks), flat, marks, grain=GRAIN // BLOCK)
+    return not marks.any()
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """max(x, 0); x of any shape."""
+    y = buffers.empty_like(x)
+    flat_y, flat_x = in_memory_order(y, x)
+    parallel_for(_relu, x.size, flat_x, flat_y, grain=GRAIN)
+    return y
+
+
+def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """dy where y > 0, else 0."""
+    dx = buffers.empty_like(y).astype(dy.dtype, copy=False)
+    flat_dx, flat_dy, flat_y = in_memory_order(dx, dy, y)
+    parallel_for(_relu_backward, dx.size, flat_dy, flat_y, flat_dx, grain=GRAIN)
+    return dx
+
+
+def sgd_step(w: np.ndarray, v: np.ndarray, gradient: np.ndarray, momentum: float, lr: float, decay: float) -> None:
+    """v = momentum * v - lr * (decay * w + gradient); w += v: one pass over memory. All of one shape."""
+    flat_w, flat_v, flat_gradient = in_memory_order(w, v, gradient)
+    if not (np.may_share_memory(flat_w, w) and np.may_share_memory(flat_v, v)):  # copies: strides with gaps
+        v[...] = momentum * v - lr * (decay * w + gradient)
+        w += v
+        return
+    number = w.dtype.type  # Python's floats would turn the loop into float64
+    settings = number(momentum), number(lr), number(decay)
+    parallel_for(_sgd_step, w.size, flat_w, flat_v, flat_gradient, *settings, grain=GRAIN)
+
+
+def in_memory_order(first: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Each array flat, all in the order in which `first` lies in memory: element i of one belongs to element i of the
+    others. A view where an array lies in that order without gaps, else a copy."""
+    order = sorted(range(first.ndim), key=lambda axis: -abs(first.strides[axis]))
+    return [array.transpose(order).reshape(-1) for array in (first, *others)]
