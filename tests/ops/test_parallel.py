@@ -101,7 +101,7 @@ def test_work_goes_on_when_all_threads_are_gone():
         done[start:stop] += 1
 
     parallel_for(fill, 9)
-    parallel._forget_pool()
+    parallel._forget_workers()
     parallel_for(fill, 9)
     assert done.tolist() == [2] * 9
 

@@ -7,25 +7,38 @@ from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.parallel import kernel, parallel_for
 from tinynet.ops.window import Pair
 
+FEW = 8  # pictures: below, loops run along a row of one picture and not over the pictures
+
 
 @kernel
 def _forward(x, y, place, kernel_size, stride, padding, start, stop):
     C, H, W, N = x.shape
     OH, OW = y.shape[1:3]
     KH, KW = kernel_size
+    few = N < FEW
     for c in range(start, stop):
         for oh in range(OH):
             for ow in range(OW):
-                top, left = oh * stride[0] - padding[0], ow * stride[1] - padding[1]
                 for n in range(N):
                     y[c, oh, ow, n] = -np.inf
-                for kh in range(max(0, -top), min(KH, H - top)):
-                    for kw in range(max(0, -left), min(KW, W - left)):
-                        here = kh * KW + kw
+            top = oh * stride[0] - padding[0]
+            for kh in range(max(0, -top), min(KH, H - top)):
+                for kw in range(KW):
+                    here, left = kh * KW + kw, kw - padding[1]
+                    first, last = -(left // stride[1]) if left < 0 else 0, min(OW, (W - 1 - left) // stride[1] + 1)
+                    # the innermost loop is the longer one. Selects and no branch: it becomes vector instructions.
+                    # The first of equals stays, and so does NaN.
+                    if few:
                         for n in range(N):
-                            value, best = x[c, top + kh, left + kw, n], y[c, oh, ow, n]
-                            # selects and no branch: the loop becomes vector instructions
-                            # the first of equals stays, and so does NaN
+                            for ow in range(first, last):
+                                value, best = x[c, top + kh, ow * stride[1] + left, n], y[c, oh, ow, n]
+                                wins = (value > best) | (value != value)
+                                place[c, oh, ow, n] = here if wins else place[c, oh, ow, n]
+                                y[c, oh, ow, n] = value if wins else best
+                        continue
+                    for ow in range(first, last):
+                        for n in range(N):
+                            value, best = x[c, top + kh, ow * stride[1] + left, n], y[c, oh, ow, n]
                             wins = (value > best) | (value != value)
                             place[c, oh, ow, n] = here if wins else place[c, oh, ow, n]
                             y[c, oh, ow, n] = value if wins else best

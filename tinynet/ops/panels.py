@@ -14,7 +14,8 @@ from tinynet.ops.parallel import kernel, parallel_for
 from tinynet.ops.window import Pair
 
 PANEL = 1 << 19  # bytes
-WIDTH = 64, 1024  # columns of a panel, at least and at most; a multiple of 16
+WIDTH = 128, 1024  # columns of a panel, at least and at most; a multiple of 16
+GRAIN = 16  # columns of one thread, at the least
 Window = tuple[Pair, Pair, Pair, Pair]  # kernel_size, stride, padding, dilation
 
 
@@ -113,7 +114,7 @@ def forward(
                 if bias is not None or relu:
                     _finish(part, own[group * O : (group + 1) * O], relu)
 
-    parallel_for(convolve, columns.shape[2], grain=WIDTH[0])
+    parallel_for(convolve, columns.shape[2], grain=GRAIN)
 
 
 def weight_gradient(x: np.ndarray, dy: np.ndarray, shape: tuple[int, ...], window: Window, groups: int) -> np.ndarray:
@@ -129,7 +130,7 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, shape: tuple[int, ...], windo
                 panel = _filled(x, K, window, dy.shape[2], group * (x.shape[0] // groups), first, last)
                 sums[start][group] += columns[group][:, first:last] @ panel.T
 
-    parallel_for(sum_over, columns.shape[2], grain=WIDTH[0])
+    parallel_for(sum_over, columns.shape[2], grain=GRAIN)
     return sum((sums[start] for start in sorted(sums)[1:]), sums[0]).reshape(shape)
 
 

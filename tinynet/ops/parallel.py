@@ -11,7 +11,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
 from typing import Any
 
 import numba
@@ -20,7 +20,8 @@ import numba
 kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 _lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
+_tasks: SimpleQueue = SimpleQueue()  # (context, loop, arguments, queue for the answer: None or the exception)
+_workers = 0  # threads that wait for tasks: as many as were ever wanted at once, since one that sleeps costs nothing
 _num_threads: int | None = None
 
 
@@ -41,11 +42,10 @@ def set_num_threads(num_threads: int) -> None:
 
     Raises ValueError unless num_threads is a whole number of at least 1.
     """
-    global _num_threads, _pool
+    global _num_threads
     if not isinstance(num_threads, int) or isinstance(num_threads, bool) or num_threads < 1:
         raise ValueError(f"set_num_threads: expected a whole number of at least 1, got {num_threads!r}")
-    with _lock:
-        _num_threads, _pool = num_threads, None
+    _num_threads = num_threads
 
 
 def parallel_for(loop: Callable[..., None], length: int, *args: Any, grain: int = 1) -> None:
@@ -55,24 +55,43 @@ def parallel_for(loop: Callable[..., None], length: int, *args: Any, grain: int 
     """
     parts = max(1, min(get_num_threads(), length // grain))
     bounds = [length * part // parts for part in range(parts + 1)]
-    waiting: list[Future] = []
+    answers: SimpleQueue = SimpleQueue()
+    waiting = 0
     try:
+        _start_workers(parts - 1)
         for ends in itertools.pairwise(bounds[1:]):
-            waiting.append(_workers().submit(contextvars.copy_context().run, loop, *args, *ends))
+            _tasks.put((contextvars.copy_context(), loop, (*args, *ends), answers))
+            waiting += 1
         loop(*args, 0, bounds[1])
-        for part in waiting:
-            part.result()
-    except BaseException:
-        wait(waiting)  # who catches the error may use the arrays at once: no thread may still be writing to them
-        raise
+        while waiting:
+            error = answers.get()
+            waiting -= 1
+            if error is not None:
+                raise error
+    finally:
+        while waiting:  # who catches an error may use the arrays at once: no thread may still be writing to them
+            answers.get()
+            waiting -= 1
 
 
-def _workers() -> ThreadPoolExecutor:
-    global _pool
-    with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(get_num_threads(), thread_name_prefix="tinynet")
-        return _pool
+def _start_workers(wanted: int) -> None:
+    global _workers
+    if _workers < wanted:
+        with _lock:
+            while _workers < wanted:
+                threading.Thread(target=_work, args=(_tasks,), name=f"tinynet-{_workers}", daemon=True).start()
+                _workers += 1
+
+
+def _work(tasks: SimpleQueue) -> None:
+    while True:
+        context, loop, arguments, answers = tasks.get()
+        try:
+            context.run(loop, *arguments)
+            answers.put(None)
+        except BaseException as error:
+            answers.put(error)
+        del context, loop, arguments, answers  # a thread that waits keeps no array alive
 
 
 def _usable_cores() -> int:
@@ -81,10 +100,10 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _forget_pool() -> None:
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
+def _forget_workers() -> None:
+    global _tasks, _workers, _lock
+    _tasks, _workers, _lock = SimpleQueue(), 0, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_workers)

@@ -11,7 +11,7 @@ of the three maps: dU_p = (A dy A^T)_p V_p^T, summed over the tiles, and dg = G^
 
 A stride of s is s*s convolutions of stride 1: pixel (s*h + a, s*w + b) of x is pixel (h, w) of its phase (a, b), and
 the phases count as channels. A few tiles are done at a time, so that V and M stay in the cache. See `cook_toom` for the
-matrices; here stand the loops. A `unit` is one tile of LANES pictures.
+matrices; here stand the loops. All (tile, picture) pairs stand in a row, tile by tile; LANES of them are a `unit`.
 """
 
 import functools
@@ -29,6 +29,8 @@ from tinynet.ops.window import Pair
 SPARE = 16  # values between the points' matrices: at equal distances of 2**k they would meet in one cache set
 CHUNK = 1 << 22  # bytes of V and M that one thread works on at a time
 MAX_UNITS = 64  # in a chunk
+GRAIN = 2  # units of one thread, at the least
+WORTH_A_THREAD = 1 << 18  # values of U
 
 
 @dataclass(frozen=True)
@@ -39,51 +41,61 @@ class Grid:
     shape: tuple[int, int, int, int]
     stride: Pair
     padding: Pair
-    tiles_across: int
+    tiles: Pair  # down and across
+
+    def units(self) -> int:
+        return -(-self.tiles[0] * self.tiles[1] * self.shape[3] // LANES)
 
     def arguments(self, group: int, groups: int) -> tuple[Any, ...]:
-        """For the loops: shape, stride, padding, tiles across, the group's first channel, its channels x phases."""
+        """For the loops: all of it, the group's first channel, and its channels x phases."""
         channels = self.shape[0] // groups
         phases = self.stride[0] * self.stride[1]
-        return self.shape, self.stride, self.padding, self.tiles_across, group * channels, channels * phases
+        return self.shape, self.stride, self.padding, self.tiles, group * channels, channels * phases
 
 
 def _gather_kernel(name: str, m: int, r: int, size: int) -> Any:
     n = m + r - 1
 
     @kernel
-    def gather(x, shape, stride, padding, across, first_channel, channels, values, point_step, first, last):
+    def gather(x, shape, stride, padding, tiles, first_channel, channels, values, point_step, first, last):
         """values[p, k, unit] = (P tile P^T)[p] for size x size pixels of each channel k, zero outside the picture; P =
         the matrix called `name`."""
         _, H, W, N = shape
-        blocks = (N + LANES - 1) // LANES
         patch, rows = np.zeros(size * size * LANES, x.dtype), np.empty(n * size * LANES, x.dtype)
         for k in range(channels):
             c = first_channel + k // (stride[0] * stride[1])
-            a, b = k // stride[1] % stride[0], k % stride[1]
+            a, b = k // stride[1] % stride[0] - padding[0], k % stride[1] - padding[1]
             for unit in range(first, last):
-                tile, lane = unit // blocks, unit % blocks * LANES
-                top = tile // across * m * stride[0] + a - padding[0]
-                left = tile % across * m * stride[1] + b - padding[1]
+                tile, picture = unit * LANES // N, unit * LANES % N
+                top, left = tile // tiles[1] * m * stride[0] + a, tile % tiles[1] * m * stride[1] + b
                 bottom, right = top + (size - 1) * stride[0], left + (size - 1) * stride[1]
-                if top >= 0 and left >= 0 and bottom < H and right < W and lane + LANES <= N:
-                    source, corner = x, ((c * H + top) * W + left) * N + lane
+                one_tile = picture + LANES <= N
+                if one_tile and top >= 0 and left >= 0 and bottom < H and right < W:
+                    source, corner = x, ((c * H + top) * W + left) * N + picture
                     down, aside = stride[0] * W * N, stride[1] * N
-                else:
+                elif one_tile:
                     source, corner, down, aside = patch, 0, size * LANES, LANES
                     for i in range(size):
                         for j in range(size):
                             h, w, to = top + i * stride[0], left + j * stride[1], (i * size + j) * LANES
-                            begin = ((c * H + h) * W + w) * N + lane
-                            if not (0 <= h < H and 0 <= w < W):
-                                for l in range(LANES):
-                                    patch[to + l] = 0
-                            elif lane + LANES <= N:
+                            begin = ((c * H + h) * W + w) * N + picture
+                            if 0 <= h < H and 0 <= w < W:
                                 for l in range(LANES):
                                     patch[to + l] = x[begin + l]
                             else:
                                 for l in range(LANES):
-                                    patch[to + l] = x[begin + l] if lane + l < N else 0
+                                    patch[to + l] = 0
+                else:  # a unit of several tiles, or the last one, which may be only in part
+                    source, corner, down, aside = patch, 0, size * LANES, LANES
+                    for l in range(LANES):
+                        tile, picture = (unit * LANES + l) // N, (unit * LANES + l) % N
+                        top, left = tile // tiles[1] * m * stride[0] + a, tile % tiles[1] * m * stride[1] + b
+                        for i in range(size):
+                            for j in range(size):
+                                h, w = top + i * stride[0], left + j * stride[1]
+                                here = tile < tiles[0] * tiles[1] and 0 <= h < H and 0 <= w < W
+                                value = x[((c * H + h) * W + w) * N + picture] if here else 0
+                                patch[(i * size + j) * LANES + l] = value
                 for j in range(size):
                     combine(name, m, r, source, corner + j * aside, down, rows, j * LANES, size * LANES)
                 place = (k * (last - first) + unit - first) * LANES
@@ -108,40 +120,41 @@ def _scatter(m: int, r: int) -> Any:
     n = m + r - 1
 
     @kernel
-    def scatter(
-        values, point_step, y, shape, stride, padding, across, first_channel, channels, bias, relu, first, last
-    ):
+    def scatter(values, point_step, y, shape, stride, padding, tiles, first_channel, channels, bias, relu, first, last):
         """y = A^T values A of each unit, plus the channel's bias, negative values to 0 if relu."""
         _, H, W, N = shape
-        blocks = (N + LANES - 1) // LANES
         zero = y.dtype.type(0)
         rows, patch = np.empty(m * n * LANES, y.dtype), np.empty(m * m * LANES, y.dtype)
         for k in range(channels):
             c = first_channel + k // (stride[0] * stride[1])
-            a, b = k // stride[1] % stride[0], k % stride[1]
+            a, b = k // stride[1] % stride[0] - padding[0], k % stride[1] - padding[1]
             more = bias[c] if len(bias) else zero
             for unit in range(first, last):
-                tile, lane = unit // blocks, unit % blocks * LANES
                 place = (k * (last - first) + unit - first) * LANES
                 for j in range(n):
                     combine("A^T", m, r, values, place + j * point_step, n * point_step, rows, j * LANES, n * LANES)
                 for i in range(m):
                     combine("A^T", m, r, rows, i * n * LANES, LANES, patch, i * m * LANES, LANES)
-                for i in range(m):
-                    for j in range(m):
-                        h = (tile // across * m + i) * stride[0] + a - padding[0]
-                        w = (tile % across * m + j) * stride[1] + b - padding[1]
-                        if 0 <= h < H and 0 <= w < W:
-                            begin, to = (i * m + j) * LANES, ((c * H + h) * W + w) * N + lane
-                            # -inf times 0 is NaN, which the next layer reports; plain 0 would hide it
-                            if lane + LANES <= N:
+                for l in range(len(patch)):
+                    value = patch[l] + more
+                    # -inf times 0 is NaN, which the next layer reports; plain 0 would hide it
+                    patch[l] = value if value > 0 or not relu else value * zero + zero
+                tile, picture = unit * LANES // N, unit * LANES % N
+                one_tile = picture + LANES <= N
+                for lane in range(1 if one_tile else min(LANES, tiles[0] * tiles[1] * N - unit * LANES)):
+                    tile, picture = (unit * LANES + lane) // N, (unit * LANES + lane) % N
+                    top, left = tile // tiles[1] * m * stride[0] + a, tile % tiles[1] * m * stride[1] + b
+                    for i in range(m):
+                        for j in range(m):
+                            h, w, begin = top + i * stride[0], left + j * stride[1], (i * m + j) * LANES
+                            to = ((c * H + h) * W + w) * N + picture
+                            if not (0 <= h < H and 0 <= w < W):
+                                continue
+                            if one_tile:
                                 for l in range(LANES):
-                                    value = patch[begin + l] + more
-                                    y[to + l] = value if value > 0 or not relu else value * zero + zero
+                                    y[to + l] = patch[begin + l]
                             else:
-                                for l in range(N - lane):
-                                    value = patch[begin + l] + more
-                                    y[to + l] = value if value > 0 or not relu else value * zero + zero
+                                y[to] = patch[begin + lane]
 
     return scatter
 
@@ -165,11 +178,16 @@ def _transform_kernels(m: int, r: int) -> Any:
                             patch[(i * r + j) * LANES + lane] = weight[o, k + lane, i, j]
                 for j in range(r):
                     combine("G", m, r, patch, j * LANES, r * LANES, rows, j * LANES, r * LANES)
-                for i in range(n):
-                    combine("G", m, r, rows, i * r * LANES, LANES, points, i * n * LANES, LANES)
-                for p in range(n * n):
-                    for lane in range(lanes):
-                        U[p * point_step + o * channels + k + lane] = points[p * LANES + lane]
+                begin = o * channels + k
+                if lanes == LANES:
+                    for i in range(n):
+                        combine("G", m, r, rows, i * r * LANES, LANES, U, i * n * point_step + begin, point_step)
+                else:
+                    for i in range(n):
+                        combine("G", m, r, rows, i * r * LANES, LANES, points, i * n * LANES, LANES)
+                    for p in range(n * n):
+                        for lane in range(lanes):
+                            U[p * point_step + begin + lane] = points[p * LANES + lane]
 
     return transform
 
@@ -215,11 +233,9 @@ def forward(
 ) -> None:
     """y = convolution of x by weight, plus bias, by F(m, r) tiles; x (C, H, W, N), y (O, OH, OW, N), weight (O,
     C/groups, KH, KW), r = ceil(KH / stride)."""
-    across = -(-y.shape[2] // m)
-    tiles = -(-y.shape[1] // m) * across
-    reads = Grid(x.shape, stride, padding, across)
-    writes = Grid(y.shape, (1, 1), (0, 0), across)
-    _correlate(x, reads, _phases(weight, stride), y, writes, tiles, m, groups, bias, relu)
+    tiles = -(-y.shape[1] // m), -(-y.shape[2] // m)
+    reads, writes = Grid(x.shape, stride, padding, tiles), Grid(y.shape, (1, 1), (0, 0), tiles)
+    _correlate(x, reads, _phases(weight, stride), y, writes, m, groups, bias, relu)
 
 
 def input_gradient(
@@ -233,19 +249,19 @@ def input_gradient(
     )
     # row h of x is row q of phase a, h = q * stride + a - padding; rows below q = padding // stride do not exist
     q = padding[0] // stride[0], padding[1] // stride[1]
-    down, across = (-(-(-(-(dx.shape[1 + i] + padding[i]) // stride[i]) - q[i]) // m) for i in (0, 1))
-    reads = Grid(dy.shape, (1, 1), (r - 1 - q[0], r - 1 - q[1]), across)
-    writes = Grid(dx.shape, stride, (padding[0] - q[0] * stride[0], padding[1] - q[1] * stride[1]), across)
-    _correlate(dy, reads, turned, dx, writes, down * across, m, groups)
+    rows, columns = (-(-(dx.shape[1 + i] + padding[i]) // stride[i]) - q[i] for i in (0, 1))
+    tiles = -(-rows // m), -(-columns // m)
+    reads = Grid(dy.shape, (1, 1), (r - 1 - q[0], r - 1 - q[1]), tiles)
+    writes = Grid(dx.shape, stride, (padding[0] - q[0] * stride[0], padding[1] - q[1] * stride[1]), tiles)
+    _correlate(dy, reads, turned, dx, writes, m, groups)
 
 
 def weight_gradient(
     x: np.ndarray, dy: np.ndarray, kernel_size: Pair, m: int, stride: Pair, padding: Pair, groups: int
 ) -> np.ndarray:
     """dweight of `forward`, (O, C/groups, KH, KW)."""
-    across = -(-dy.shape[2] // m)
-    tiles = -(-dy.shape[1] // m) * across
-    reads_x, reads_dy = Grid(x.shape, stride, padding, across), Grid(dy.shape, (1, 1), (0, 0), across)
+    tiles = -(-dy.shape[1] // m), -(-dy.shape[2] // m)
+    reads_x, reads_dy = Grid(x.shape, stride, padding, tiles), Grid(dy.shape, (1, 1), (0, 0), tiles)
     r = -(-kernel_size[0] // stride[0])
     n = m + r - 1
     K, O = reads_x.arguments(0, groups)[-1], dy.shape[0] // groups
@@ -271,7 +287,7 @@ def weight_gradient(
                     rows += product
         sums[start] = total
 
-    parallel_for(sum_over, tiles * -(-x.shape[3] // LANES), grain=4)
+    parallel_for(sum_over, reads_x.units(), grain=GRAIN)
     dU, *others = (sums[start] for start in sorted(sums))
     for other in others:
         parallel_for(_add, n * n, dU.matrices(), other.matrices())
@@ -300,11 +316,12 @@ def _add(total: np.ndarray, more: np.ndarray, start: int, stop: int) -> None:
     total[start:stop] += more[start:stop]
 
 
-def _correlate(x, reads, kernels, y, writes, tiles, m, groups, bias=None, relu=False):
+def _correlate(x, reads, kernels, y, writes, m, groups, bias=None, relu=False):
     O, K, r, _ = kernels.shape
     n, O = m + r - 1, O // groups
     U = _Points(n, O * groups, 1, x.dtype, K)
-    parallel_for(_transform_kernels(m, r), O * groups, kernels, U.flat, U.step)
+    grain = -(-WORTH_A_THREAD // (n * n * K))
+    parallel_for(_transform_kernels(m, r), O * groups, kernels, U.flat, U.step, grain=grain)
     gather, scatter = _gather_inputs(m, r), _scatter(m, r)
     bias = np.empty(0, x.dtype) if bias is None else bias
 
@@ -320,7 +337,7 @@ def _correlate(x, reads, kernels, y, writes, tiles, m, groups, bias=None, relu=F
                 grid = writes.arguments(group, groups)
                 scatter(M.flat, M.step, y.reshape(-1), *grid, bias, relu, first, last)
 
-    parallel_for(convolve, tiles * -(-x.shape[3] // LANES), grain=4)
+    parallel_for(convolve, reads.units(), grain=GRAIN)
 
 
 def _chunk(channels: int, n: int, dtype: Any, available: int) -> int:
