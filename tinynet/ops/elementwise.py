@@ -4,6 +4,8 @@ Kernels take their range as slices: an index that might be negative, as start + 
 using vector instructions.
 """
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -14,7 +16,7 @@ GRAIN = 1 << 17  # elements a thread, at the least: what takes as long as waking
 BLOCK = 1 << 12  # elements that are summed at a time
 
 # a sum may be taken in any order, so that it becomes vector instructions: only for sums that are 0 or NaN
-any_order_kernel = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})
+any_order_kernel: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})
 
 
 @any_order_kernel

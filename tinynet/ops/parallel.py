@@ -17,7 +17,7 @@ from typing import Any
 import numba
 
 # error_model="numpy": division by zero gives inf as in NumPy, and the loop can be vectorised
-kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
+kernel: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 _lock = threading.Lock()
 _tasks: SimpleQueue = SimpleQueue()  # (context, loop, arguments, queue for the answer: None or the exception)
