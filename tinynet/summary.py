@@ -7,19 +7,31 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinynet.layers.base import Layer
+from tinynet.layers.conv2d import Conv2d
 from tinynet.layers.flatten import Flatten
 from tinynet.layers.linear import Linear
 from tinynet.layers.sequential import Sequential
 from tinynet.ops.window import Pair
 
-COLUMNS = ("name", "layer", "output shape", "parameters", "MACs", "activations", "receptive field", "unused border")
+COLUMNS = (
+    "name",
+    "layer",
+    "output shape",
+    "parameters",
+    "MACs",
+    "activations",
+    "receptive field",
+    "unused border",
+    "path",
+)
 
 
 @dataclass(frozen=True)
 class Row:
     """One layer. `activations` is the number of values in its output, batch included (4 bytes each in float32);
     `receptive_field` the (height, width) in input pixels that one output value depends on, None where it is the whole
-    picture; `unused_border` the rows at the bottom and columns at the right of its input that no window reads."""
+    picture; `unused_border` the rows at the bottom and columns at the right of its input that no window reads; `path`
+    how a convolution is computed at this batch size, see `Conv2d.path`."""
 
     name: str
     layer: Layer
@@ -29,6 +41,7 @@ class Row:
     activations: int
     receptive_field: Pair | None
     unused_border: Pair = (0, 0)
+    path: str = ""
 
     def cells(self) -> tuple[str, ...]:
         """The row as text, in the order of COLUMNS."""
@@ -41,6 +54,7 @@ class Row:
             f"{self.activations:,}",
             "all" if self.receptive_field is None else _times(self.receptive_field),
             _times(self.unused_border) if any(self.unused_border) else "",
+            self.path,
         )
 
 
@@ -66,7 +80,7 @@ class Summary:
         return sum(row.activations for row in self.rows)
 
     def __str__(self) -> str:
-        total = ("total", "", "", f"{self.parameters:,}", f"{self.macs:,}", f"{self.activations:,}", "", "")
+        total = ("total", "", "", f"{self.parameters:,}", f"{self.macs:,}", f"{self.activations:,}", "", "", "")
         table = [COLUMNS, *(row.cells() for row in self.rows), total]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = []
@@ -122,7 +136,8 @@ def summary(model: Layer, input_shape: Sequence[int]) -> Summary:
             seen = None
         parameters = sum(parameter.size for parameter in layer.parameters())
         activations = 0 if isinstance(layer, Flatten) else math.prod(output_shape)  # Flatten makes no new values
-        result.rows.append(Row(name, layer, output_shape, parameters, macs, activations, seen, unused))
+        path = layer.path(shape) if isinstance(layer, Conv2d) else ""
+        result.rows.append(Row(name, layer, output_shape, parameters, macs, activations, seen, unused, path))
         shape = output_shape
     return result
 

@@ -38,6 +38,11 @@ def matrix(name: str, m: int, r: int) -> np.ndarray:
     return {"B^T": BT, "A^T": AT, "G": G, "A": AT.T, "G^T": G.T}[name]
 
 
+def rows_of(name: str, m: int, r: int) -> tuple[tuple[float, ...], ...]:
+    """The same as a tuple of rows."""
+    return tuple(map(tuple, matrix(name, m, r).tolist()))
+
+
 def _cook_toom(points: list[Fraction], m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A^T, G, B^T, in exact fractions until the end.
 

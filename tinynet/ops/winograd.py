@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.ops import buffers
+from tinynet.ops.cook_toom import rows_of
 from tinynet.ops.parallel import kernel, parallel_for
 from tinynet.ops.vectors import LANES, combine
 from tinynet.ops.window import Pair
@@ -53,13 +54,18 @@ class Grid:
         return self.shape, self.stride, self.padding, self.tiles, group * channels, channels * phases
 
 
-def _gather_kernel(name: str, m: int, r: int, size: int) -> Any:
-    n = m + r - 1
+# The loops are made for each F(m, r). numba's cache on disk knows a loop by its file and by the values that it closes
+# over, so each closes over its matrix: where the points change, no old machine code is found.
+
+
+def _gather_kernel(name: str, m: int, r: int) -> Any:
+    P = rows_of(name, m, r)
 
     @kernel
     def gather(x, shape, stride, padding, tiles, first_channel, channels, values, point_step, first, last):
         """values[p, k, unit] = (P tile P^T)[p] for size x size pixels of each channel k, zero outside the picture; P =
         the matrix called `name`."""
+        n, size = len(P), len(P[0])
         _, H, W, N = shape
         patch, rows = np.zeros(size * size * LANES, x.dtype), np.empty(n * size * LANES, x.dtype)
         for k in range(channels):
@@ -107,21 +113,22 @@ def _gather_kernel(name: str, m: int, r: int, size: int) -> Any:
 
 @functools.cache
 def _gather_inputs(m: int, r: int) -> Any:
-    return _gather_kernel("B^T", m, r, m + r - 1)
+    return _gather_kernel("B^T", m, r)
 
 
 @functools.cache
 def _gather_dy(m: int, r: int) -> Any:
-    return _gather_kernel("A", m, r, m)
+    return _gather_kernel("A", m, r)
 
 
 @functools.cache
 def _scatter(m: int, r: int) -> Any:
-    n = m + r - 1
+    AT = rows_of("A^T", m, r)
 
     @kernel
     def scatter(values, point_step, y, shape, stride, padding, tiles, first_channel, channels, bias, relu, first, last):
         """y = A^T values A of each unit, plus the channel's bias, negative values to 0 if relu."""
+        n = len(AT[0])
         _, H, W, N = shape
         zero = y.dtype.type(0)
         rows, patch = np.empty(m * n * LANES, y.dtype), np.empty(m * m * LANES, y.dtype)
@@ -161,12 +168,12 @@ def _scatter(m: int, r: int) -> Any:
 
 @functools.cache
 def _transform_kernels(m: int, r: int) -> Any:
-    n = m + r - 1
+    G = rows_of("G", m, r)
 
     @kernel
     def transform(weight, U, point_step, start, stop):
         """U[p, o, k] = (G weight[o, k] G^T)[p], LANES values of k at a time; for o in [start, stop)."""
-        channels = weight.shape[1]
+        n, channels = len(G), weight.shape[1]
         patch, rows = np.zeros(r * r * LANES, U.dtype), np.empty(n * r * LANES, U.dtype)
         points = np.empty(n * n * LANES, U.dtype)
         for o in range(start, stop):
@@ -194,12 +201,12 @@ def _transform_kernels(m: int, r: int) -> Any:
 
 @functools.cache
 def _transform_gradient(m: int, r: int) -> Any:
-    n = m + r - 1
+    G = rows_of("G", m, r)
 
     @kernel
     def transform(dU, point_step, dweight, start, stop):
         """dweight[o, k] = G^T dU[:, o, k] G, the transpose of the kernels' transform; for o in [start, stop)."""
-        channels = dweight.shape[1]
+        n, channels = len(G), dweight.shape[1]
         points, rows = np.zeros(n * n * LANES, dU.dtype), np.empty(r * n * LANES, dU.dtype)
         patch = np.empty(r * r * LANES, dU.dtype)
         for o in range(start, stop):
