@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 
 SMALL = 1 << 16  # bytes; below, malloc is as good
 CACHE_LINE = 64  # bytes
-MAX_IDLE = 1 << 30  # bytes that may wait in the list; past that, blocks go back to the system
+MAX_IDLE = 1 << 31  # bytes that may wait in the list; past that, blocks go back to the system
 
 _idle: deque[np.ndarray] = deque()  # free blocks of bytes
 

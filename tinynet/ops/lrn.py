@@ -49,9 +49,9 @@ def _power(scale, beta, out):
 
 
 @kernel
-def _squares(x, squares):
+def _squares(x, left, right, squares):
     for c in range(len(x)):
-        row, square = x[c], squares[c]
+        row, square = x[c, left:right], squares[c]
         for m in range(len(row)):
             square[m] = row[m] * row[m]
 
@@ -69,14 +69,14 @@ def _forward(x, y, size, groups, alpha, beta, k, start, stop):
     C = x.shape[0]
     block = max(128, CACHED // C)  # columns at a time
     for left in range(start, stop, block):
-        width = min(block, stop - left)
-        part, result = x[:, left : left + width], y[:, left : left + width]
+        right = min(left + block, stop)
+        width = right - left
         squares, scale, power = np.empty((C, width), x.dtype), np.empty(width, x.dtype), np.empty(width, x.dtype)
-        _squares(part, squares)
+        _squares(x, left, right, squares)
         for c in range(C):
             _scale(squares, c, size, groups, alpha, k, scale)
             _power(scale, beta, power)
-            row, out = part[c], result[c]
+            row, out = x[c, left:right], y[c, left:right]
             for m in range(width):
                 out[m] = row[m] * power[m]
 
@@ -87,14 +87,14 @@ def _backward(x, dy, dx, size, groups, alpha, beta, k, start, stop):
     block = max(128, CACHED // C)  # columns at a time
     factor = alpha * beta + alpha * beta
     for left in range(start, stop, block):
-        width = min(block, stop - left)
-        part, given, result = x[:, left : left + width], dy[:, left : left + width], dx[:, left : left + width]
+        right = min(left + block, stop)
+        width = right - left
         squares, scale = np.empty((C, width), x.dtype), np.empty(width, x.dtype)
         powers, ratios = np.empty((C, width), x.dtype), np.empty((C, width), x.dtype)
-        _squares(part, squares)
+        _squares(x, left, right, squares)
         for c in range(C):
             _scale(squares, c, size, groups, alpha, k, scale)
-            power, ratio, row, gradient = powers[c], ratios[c], part[c], given[c]
+            power, ratio, row, gradient = powers[c], ratios[c], x[c, left:right], dy[c, left:right]
             _power(scale, beta, power)
             for m in range(width):
                 ratio[m] = gradient[m] * row[m] * power[m] / scale[m]
@@ -102,7 +102,7 @@ def _backward(x, dy, dx, size, groups, alpha, beta, k, start, stop):
         spread = scale
         for c in range(C):
             _window_sum(ratios, c, size, groups, spread)
-            power, row, gradient, out = powers[c], part[c], given[c], result[c]
+            power, row, gradient, out = powers[c], x[c, left:right], dy[c, left:right], dx[c, left:right]
             for m in range(width):
                 out[m] = gradient[m] * power[m] - factor * row[m] * spread[m]
 

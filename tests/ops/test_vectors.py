@@ -1,0 +1,65 @@
+import numba
+import numpy as np
+import pytest
+from checks import assert_close, same_bits
+from strategies import numbers
+
+from tinynet.ops import vectors
+from tinynet.ops.vectors import LANES, combine
+
+NAMES = ("B^T", "A^T", "G", "A", "G^T")
+
+
+def compiled(name, m, r):
+    """A kernel in which the three are constants, as `combine` wants them."""
+
+    @numba.njit
+    def call(source, first, step, target, target_first, target_step):
+        combine(name, m, r, source, first, step, target, target_first, target_step)
+
+    return call
+
+
+def check(name, m, r, dtype, place=(3, 21), target_place=(5, 19)):
+    """Machine code, Python body and the matrix itself, for rows at odd places with gaps between them; the gaps stay."""
+    M = vectors.matrix(name, m, r)
+    (first, step), (target_first, target_step) = place, target_place
+    source = numbers((first + (M.shape[1] - 1) * step + LANES + 2,), dtype)
+    before, target = source.copy(), np.full(target_first + (len(M) - 1) * target_step + LANES + 2, 7, dtype)
+    python = target.copy()
+    compiled(name, m, r)(source, first, step, target, target_first, target_step)
+    combine(name, m, r, source, first, step, python, target_first, target_step)
+    expected = np.full(target.shape, 7.0)
+    for i, weights in enumerate(M):
+        row = sum(weight * source[first + j * step :][:LANES].astype(float) for j, weight in enumerate(weights))
+        expected[target_first + i * target_step :][:LANES] = row
+    assert_close(target, expected, dtype)
+    assert_close(python, expected, dtype)
+    assert same_bits(source, before)
+    assert np.array_equal(target == 7, expected == 7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_takes_rows_through_the_matrix(name):
+    check(name, 3, 2, np.float32)
+
+
+@pytest.mark.parametrize(("m", "r", "dtype"), [(5, 3, np.float64), (4, 5, np.float32)])
+def test_other_sizes(m, r, dtype):
+    check("B^T", m, r, dtype)
+
+
+def test_zeros_and_ones_which_cost_no_product(monkeypatch):
+    M = np.array([[0, 0, 0], [1, -1, 1], [-1, 0, 2.5], [0, 1, 0], [0, 0.5, -1], [0, 0, -0.25]])
+    monkeypatch.setattr(vectors, "matrix", lambda name, m, r: M)
+    check("M", 6, 3, np.float64)
+    check("M", 6, 3, np.float32, place=(0, LANES), target_place=(0, LANES))  # rows that touch
+
+
+def test_a_matrix_must_be_known_when_the_kernel_is_compiled():
+    @numba.njit
+    def call(m, source, target):
+        combine("G", m, 3, source, 0, LANES, target, 0, LANES)
+
+    with pytest.raises(numba.core.errors.TypingError, match="combine"):
+        call(2, np.ones(99), np.ones(99))

@@ -1,0 +1,126 @@
+import dataclasses
+from unittest import mock
+
+import numpy as np
+import pytest
+from checks import assert_close
+from fast_conv import Case, assert_pictures_are_apart, assert_right, fast_cases, results
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tinynet.ops import winograd
+from tinynet.ops.parallel import get_num_threads, set_num_threads
+
+# each compiles loops of its own
+TILES = [(2, 3, np.float32), (5, 3, np.float32), (4, 5, np.float32), (3, 2, np.float32), (2, 3, np.float64)]
+FACTORIES = "_gather_inputs", "_gather_dy", "_scatter", "_transform_kernels", "_transform_gradient"
+
+CONV1 = Case(17, 3, 5, 27, 31, (11, 11), (4, 4), (2, 2), m=5)  # AlexNet's first: 16 phases, and taps that are missing
+TOWERS = Case(33, 17, 3, 13, 11, (5, 5), (1, 1), (2, 2), groups=2, m=4)
+WIDE_BORDER = Case(2, 3, 4, 6, 1, (3, 3), (1, 1), (5, 4), m=2)  # most windows see no pixel
+UNEVEN = Case(15, 2, 3, 9, 14, (3, 6), (1, 2), (0, 7), groups=2, m=5)
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    before = get_num_threads()
+    yield
+    set_num_threads(before)
+
+
+def path_of(case):
+    sizes = case.m, case.stride, case.padding, case.groups
+    return (
+        lambda x, weight, y, bias, relu: winograd.forward(x, weight, y, *sizes, bias, relu),
+        lambda dy, weight, dx: winograd.input_gradient(dy, weight, dx, *sizes),
+        lambda x, dy: winograd.weight_gradient(x, dy, case.kernel_size, *sizes),
+    )
+
+
+@given(fast_cases(TILES), st.integers(1, 3), st.sampled_from([1, 3, 64]))
+@example(CONV1, 2, 64)
+@example(TOWERS, 3, 3)
+@example(WIDE_BORDER, 1, 64)
+@example(UNEVEN, 2, 1)
+def test_agrees_with_the_reference(case, threads, most_units):
+    set_num_threads(threads)
+    with mock.patch.object(winograd, "MAX_UNITS", most_units):  # chunks are many where pictures are few
+        assert_right(case, path_of(case))
+
+
+@pytest.mark.parametrize(("m", "r"), [(2, 7), (3, 6), (7, 2)])
+def test_the_largest_tiles(m, r):
+    assert_right(Case(3, 2, 3, 13, 12, (r, r), (1, 1), (r // 2, 1), m=m), path_of(Case(0, 0, 0, 0, 0, (r, r), m=m)))
+
+
+@pytest.mark.parametrize("N", [3, 17, 32])
+def test_pictures_do_not_see_each_other(N):
+    case = Case(N, 2, 3, 9, 8, (3, 3), (1, 1), (1, 1), m=2)
+    assert_pictures_are_apart(case, path_of(case), culprit=1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_relu_keeps_what_is_not_finite_visible(threads):
+    set_num_threads(threads)
+    case = Case(17, 1, 3, 4, 5, (3, 3), m=2)
+    x, weight, _, dy = case.arrays()
+    for bad in (np.nan, np.inf, -np.inf):
+        bias = np.array([1, bad, 1], np.float32)
+        _, y, _, _ = results(case, path_of(case), x, weight, bias, dy)
+        assert not np.isfinite(y[:, 1]).any()
+        assert np.isfinite(y[:, [0, 2]]).all()
+
+
+@pytest.mark.parametrize("channels", [2, 300])
+@pytest.mark.parametrize("available", [1, 63, 64, 65, 200])
+def test_chunks_are_of_one_size_and_fit(channels, available):
+    width = winograd._chunk(channels, 7, np.float32, available)
+    assert 1 <= width <= min(winograd.MAX_UNITS, available)
+    parts = -(-available // width)
+    assert parts * width - available < parts  # the last one is not a scrap
+    if width > 16:
+        assert channels * 7 * 7 * width * winograd.LANES * 4 <= winograd.CHUNK
+
+
+# tiny, but together on every branch: inner and edge tiles of one unit, units of several tiles and a part of one, more
+# channels than LANES and fewer
+INTERPRETED = [
+    Case(32, 1, 1, 5, 5, (3, 3), (1, 1), (1, 1), dtype=np.float64, m=2),
+    Case(3, 17, 1, 4, 3, (3, 3), (1, 1), (1, 0), dtype=np.float64, m=2),
+    Case(17, 1, 2, 6, 5, (5, 6), (2, 2), (2, 1), groups=2, dtype=np.float64, m=2),
+]
+
+
+@pytest.mark.parametrize("case", INTERPRETED)
+def test_python_and_machine_code_agree(case, monkeypatch):
+    """As in test_interpreted.py: there the loops are a module's, here each (m, r) has its own."""
+    arrays = case.arrays()
+    expected = results(case, path_of(case), *arrays)
+    called = set()
+
+    def python(name, factory):
+        def of_this_size(m, r):
+            called.add(name)
+            return factory(m, r).py_func
+
+        return of_this_size
+
+    for name in FACTORIES:
+        monkeypatch.setattr(winograd, name, python(name, getattr(winograd, name)))
+    for got, compiled in zip(results(case, path_of(case), *arrays), expected, strict=True):
+        assert_close(got, compiled)
+    assert called == set(FACTORIES)
+
+
+def test_kernels_taken_apart_by_phases_come_together_again():
+    """`_from_phases` is the transpose of `_phases`: <phases(w), v> = <w, from_phases(v)>."""
+    case = dataclasses.replace(CONV1, dtype=np.float64)
+    weight = case.arrays()[1]
+    apart = winograd._phases(weight, case.stride)
+    assert apart.shape == (5, 3 * 16, 3, 3)
+    assert np.array_equal(np.sort(apart[apart != 0]), np.sort(weight.ravel()))
+    assert apart[1, 2 * 16 + 3 * 4 + 1, 1, 2] == weight[1, 2, 4 * 1 + 3, 4 * 2 + 1]
+    v = np.random.default_rng(0).normal(size=apart.shape)
+    back = winograd._from_phases(v, case.kernel_size, case.stride)
+    assert back.shape == weight.shape
+    assert np.sum(apart * v) == pytest.approx(np.sum(weight * back), rel=1e-12)
