@@ -7,7 +7,7 @@ import pytest
 from checks import assert_close, error_text, same_bits
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import numbers, seeds
+from strategies import LAYOUTS, numbers, seeds
 
 from tinynet.layers import Conv2d, Linear, Parameter, Sequential
 from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau, StepLR
@@ -73,6 +73,51 @@ def test_a_rate_of_zero_moves_nothing_at_rest():
     weight.grad += 5
     optimizer.step()
     assert weight.data.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+@pytest.mark.parametrize("layout", sorted(set(LAYOUTS) - {"read-only"}))
+def test_parameters_that_lie_in_memory_in_any_way(layout, decay):
+    """Two steps; the parameter's own memory changes, whatever lies beside it does not."""
+    data = numbers((3, 4, 5), np.float32, layout)
+    around, beside = data, None
+    if layout == "sliced":
+        around = data.base
+        beside = np.ones(around.shape, bool)
+        beside[1::2, 1::2, 1::2] = False
+    parameter = Parameter(data)
+    optimizer = SGD([parameter], 0.1, 0.9, decay)
+    w, v = data.astype(np.float64), np.zeros((3, 4, 5))
+    for step in range(2):
+        parameter.grad = numbers((3, 4, 5), np.float32, "transposed", seed=step + 1)
+        v = 0.9 * v - 0.1 * (decay * w + parameter.grad)
+        w = w + v
+        optimizer.step()
+    assert parameter.data is data
+    assert_close(data, w, np.float32)
+    assert_close(optimizer.velocity[0], v, np.float32)
+    if beside is not None:
+        assert (around[beside] == 7).all()
+
+
+def test_a_parameter_without_decay_and_one_with():
+    """weight_decay_mult = 0 as of a bias: only the gradient moves it."""
+    free, bound = Parameter(np.full(2, 4.0), weight_decay_mult=0.0), Parameter(np.full(2, 4.0))
+    optimizer = SGD([free, bound], lr=0.5, momentum=0.0, weight_decay=0.25)
+    for parameter in (free, bound):
+        parameter.grad[...] = [0.0, 2.0]
+    optimizer.step()
+    assert free.data.tolist() == [4, 3]
+    assert bound.data.tolist() == [3.5, 2.5]
+
+
+def test_after_zero_grad_a_step_reads_zeros():
+    parameter = Parameter(np.ones(3))
+    optimizer = SGD([parameter], lr=0.5, momentum=0.0, weight_decay=0.0)
+    parameter.grad += 5
+    optimizer.zero_grad()
+    optimizer.step()
+    assert parameter.data.tolist() == [1, 1, 1]
 
 
 def test_zero_grad():

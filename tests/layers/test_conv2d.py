@@ -10,6 +10,7 @@ from strategies import DTYPES, Filling, Window, convolutions, dtypes, fillings, 
 
 from tinynet import gradcheck
 from tinynet.layers import Conv2d
+from tinynet.ops import conv_paths
 
 LOPSIDED = Window(2, 4, 7, 6, (3, 2), (2, 1), (1, 2), (1, 2), groups=2, out_channels=6)
 BATCH_OF_ONE = Window(1, 2, 5, 8, (2, 3), (1, 2), (0, 1), (2, 1), out_channels=3)
@@ -204,3 +205,119 @@ def test_wrong_arguments(arguments, parts):
     assert text.startswith("Conv2d: expected ")
     for part in parts:
         assert part in text
+
+
+SQUARE = Window(2, 4, 4, 3, (3, 3), (1, 1), (1, 1), groups=2, out_channels=6)  # winograd can do these two
+PHASES = Window(3, 2, 7, 6, (5, 6), (2, 2), (2, 2), out_channels=3)
+
+
+def conv_by(algorithm, window, dtype=np.float64):
+    layer = conv_of(window, dtype)
+    layer.algorithm = algorithm
+    return layer
+
+
+@pytest.mark.parametrize("algorithm", conv_paths.ALGORITHMS)
+@pytest.mark.parametrize("window", [SQUARE, PHASES])
+@pytest.mark.parametrize("filling", [Filling(np.float64, "sliced", "transposed"), Filling()])
+def test_every_algorithm_agrees_with_naive_loops(algorithm, window, filling, monkeypatch):
+    used = []
+    for name in ("forward", "weight_gradient", "input_gradient"):
+        monkeypatch.setattr(conv_paths, name, noted(used, name, getattr(conv_paths, name)))
+    layer = conv_by(algorithm, window, filling.dtype)
+    x = filling.x(window.shape)
+    y, dx, gradients = forward_backward(layer, x, filling.dy)
+    assert_close(y, expected(layer, window, x), filling.dtype)
+    dx_expected, dweight, dbias = expected(layer, window, x, filling.dy(y.shape))
+    assert_close(dx, dx_expected, filling.dtype)
+    assert_close(gradients["weight"], dweight, filling.dtype)
+    assert_close(gradients["bias"], dbias, filling.dtype)
+    taken = layer.path(window.shape)
+    ways = {(name, taken) for name in ("forward", "weight_gradient", "input_gradient")}
+    assert set(used) == (set() if taken == "im2col" else ways)
+
+
+def noted(used, name, function):
+    def call(algorithm, *args):
+        used.append((name, algorithm))
+        return function(algorithm, *args)
+
+    return call
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "panels", "im2col"])
+@pytest.mark.parametrize("window", [SQUARE, PHASES])
+def test_gradcheck_of_every_algorithm(algorithm, window):
+    layer = conv_by(algorithm, window)
+    assert layer.path(window.shape) == algorithm
+    report = gradcheck(layer, numbers(window.shape), max_checks=40)
+    assert set(report.checked) == {"x", "weight", "bias"}
+    assert report.kinks == []
+    assert max(report.worst.values()) < 1e-6
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "panels", "im2col"])
+def test_relu_along_the_way(algorithm):
+    layer = conv_by(algorithm, SQUARE)
+    x = numbers(SQUARE.shape)
+    y = layer.forward(x)
+    assert (y < 0).any()
+    assert np.array_equal(layer.forward(x, relu=True), np.maximum(y, 0))
+
+
+def test_path_takes_the_faster_way():
+    layer = Conv2d(192, 384, 3, padding=1)
+    assert layer.algorithm == "auto"
+    assert layer.path((128, 192, 13, 13)) == "winograd"
+    assert Conv2d(2, 3, 3).path((1, 2, 5, 5)) == "panels"  # too little work to be worth the transforms
+    assert Conv2d(192, 384, 1).path((128, 192, 13, 13)) == "panels"
+    assert Conv2d(192, 384, 3, dilation=2).path((128, 192, 13, 13)) == "panels"
+    for algorithm in ("winograd", "panels", "im2col"):
+        layer.algorithm = algorithm
+        assert layer.path((128, 192, 13, 13)) == layer.path((1, 192, 3, 3)) == algorithm
+        assert repr(layer).endswith(f", algorithm={algorithm!r})")
+    layer.algorithm = "auto"
+    assert "algorithm" not in repr(layer)
+
+
+@pytest.mark.parametrize("algorithm", ["Winograd", "", None, 3])
+def test_an_unknown_algorithm(algorithm):
+    complaint = f"expected an algorithm out of ('auto', 'winograd', 'panels', 'im2col'), got {algorithm!r}"
+    assert error_text(lambda: Conv2d(3, 8, 3, algorithm=algorithm), ValueError) == f"Conv2d: {complaint}"
+    layer = Conv2d(3, 8, 3, algorithm="panels")
+    layer.name = "conv1"
+    text = error_text(lambda: setattr(layer, "algorithm", algorithm), ValueError)
+    assert text == f"Conv2d 'conv1': {complaint}"
+    assert layer.algorithm == "panels"
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"kernel_size": 1},
+        {"kernel_size": 8},
+        {"kernel_size": (3, 4)},
+        {"kernel_size": 3, "dilation": 2},
+        {"kernel_size": 3, "stride": 3},
+        {"kernel_size": 4, "stride": (1, 2)},
+        {"kernel_size": (15, 3), "stride": 2},
+    ],
+)
+def test_a_kernel_that_winograds_algorithm_cannot_do(sizes):
+    text = error_text(lambda: Conv2d(4, 6, **sizes, algorithm="winograd"), ValueError)
+    assert text.startswith("Conv2d: expected for algorithm='winograd' a kernel of 2 to 7 rows and as many columns, ")
+    assert text.endswith(f"got {Conv2d(4, 6, **sizes).options()}")
+    assert Conv2d(4, 6, **sizes).path((2, 4, 20, 20)) == "panels"
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"kernel_size": 2},
+        {"kernel_size": 7},
+        {"kernel_size": 14, "stride": 2},
+        {"kernel_size": (3, 5), "stride": (1, 2)},
+    ],
+)
+def test_a_kernel_that_winograds_algorithm_can_do(sizes):
+    assert Conv2d(4, 6, **sizes, algorithm="winograd").path((2, 4, 20, 20)) == "winograd"

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from checks import assert_close, error_text, forward_backward
+from checks import assert_close, error_text, forward_backward, same_bits
 from strategies import distinct_numbers, numbers
 
 from tinynet import gradcheck
@@ -217,6 +217,98 @@ def test_a_layers_own_layers_are_named_by_their_attributes():
         "block.drop1",
         "block.drop2",
     ]
+
+
+ALGORITHMS = ("winograd", "panels", "im2col")
+
+
+def conv_relu(algorithm, behind=()):
+    """3 -> 4 channels; `behind` the ReLU come further layers."""
+    conv = Conv2d(3, 4, 3, padding=1, algorithm=algorithm)
+    conv.bias.data[...] = [0.3, -0.2, 0.1, -0.4]
+    return Sequential({"conv": conv, "relu": ReLU(), **dict(behind)})
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, (9, 10)), (np.float64, (4, 3))])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_conv_and_relu_in_one_give_the_same_bits(algorithm, dtype, size, monkeypatch):
+    net, apart = conv_relu(algorithm).astype(dtype), conv_relu(algorithm).astype(dtype)
+    x, dy = numbers((2, 3, *size), dtype), numbers((2, 4, *size), dtype, seed=1)
+    expected = apart["conv"].forward(x)
+    assert (expected < 0).any()
+    expected = apart["relu"].forward(expected)
+    dx = apart["conv"].backward(apart["relu"].backward(dy))
+
+    monkeypatch.setattr(ReLU, "forward", None)  # nobody calls it
+    assert same_bits(net(x), expected)
+    assert same_bits(net.backward(dy), dx)
+    for (name, got), (_, wanted) in zip(net.named_parameters(), apart.named_parameters(), strict=True):
+        assert same_bits(got.grad, wanted.grad), name
+    monkeypatch.undo()
+    assert gradcheck(net, numbers((2, 3, 4, 3)), max_checks=20).checked["x"] == 20
+
+
+def test_layers_with_a_forward_of_their_own_are_not_fused():
+    class Doubled(Conv2d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    class Leaky(ReLU):
+        def forward(self, x):
+            return np.where(x > 0, x, 0.5 * x)
+
+    conv, x = Conv2d(2, 3, 3), numbers((2, 2, 5, 6), np.float32)
+    y = conv.forward(x)
+    doubled = Doubled(2, 3, 3)
+    doubled.weight.data[...] = conv.weight.data
+    assert_close(Sequential(doubled, ReLU())(x), 2 * np.maximum(y, 0), np.float32)
+    assert_close(Sequential(conv, Leaky())(x), np.where(y > 0, y, 0.5 * y), np.float32)
+    assert_close(Sequential(conv, Sequential(ReLU()))(x), np.maximum(y, 0), np.float32)
+
+
+def test_every_conv_and_relu_of_a_row_is_fused_once():
+    pair = lambda: (Conv2d(2, 2, 3, padding=1), ReLU())  # noqa: E731
+    layers = [ReLU(), *pair(), *pair(), ReLU(), Conv2d(2, 2, 3)]
+    net, x = Sequential(*layers).astype(np.float64), numbers((2, 2, 5, 6))
+    value, dy = x, numbers((2, 2, 3, 4))
+    for layer in layers:
+        value = layer.forward(value)
+    dx = dy
+    for layer in reversed(layers):
+        dx = layer.backward(dx)
+    assert same_bits(net(x), value)
+    assert same_bits(net.backward(dy), dx)
+
+
+BEHIND = {
+    "nothing": {},
+    "pool": {"pool": MaxPool(2)},
+    "flatten": {"flatten": Flatten()},
+    "conv": {"conv2": Conv2d(4, 2, 3), "relu2": ReLU()},
+    "a net": {"block": Sequential({"drop": Dropout(0.5)})},
+}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_conv_in_one_with_its_relu_is_named_for_its_nan(algorithm, behind, bad):
+    net = conv_relu(algorithm, BEHIND[behind])
+    net["conv"].bias.data[2] = bad
+    with pytest.raises(NonFiniteError) as caught:
+        net(numbers((2, 3, 4, 3)))
+    assert caught.value.layer == "Conv2d 'conv'"
+    assert str(caught.value).startswith("Conv2d 'conv': gave NaN or infinity as its output")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_conv_at_the_end_of_a_nested_net_is_named_for_its_nan(algorithm, bad):
+    net = Sequential({"block": conv_relu(algorithm), "flatten": Flatten()})
+    net["block"]["conv"].bias.data[2] = bad
+    with pytest.raises(NonFiniteError) as caught:
+        net(numbers((2, 3, 4, 3)))
+    assert caught.value.layer == "Conv2d 'block.conv'"
 
 
 @pytest.mark.parametrize("name", ["a.b", "", 3])

@@ -89,7 +89,9 @@ def test_large_arrays(layout, shape):
 
 
 def test_special_values():
-    assert np.array_equal(relu(np.array([-1, 0, np.nan, np.inf, 2])), [0, 0, np.nan, np.inf, 2], equal_nan=True)
+    y = relu(np.array([-1, -0.0, np.nan, np.inf, -np.inf, 2]))
+    assert np.array_equal(y, [0, 0, np.nan, np.inf, np.nan, 2], equal_nan=True)
+    assert not np.signbit(y[:2]).any()
     assert relu_backward(np.full(4, 3.0), np.array([-0.0, 0.0, 1e-300, np.inf])).tolist() == [0, 0, 3, 3]
     assert relu_backward(np.full(2, 3.0, np.float64), np.ones(2, np.float32)).dtype == np.float64
 

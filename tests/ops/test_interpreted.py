@@ -9,11 +9,12 @@ from checks import assert_close
 from strategies import numbers
 
 from tinynet import ops
-from tinynet.ops import augment, conv2d, elementwise, lrn, max_pool, panels, philox
+from tinynet.ops import augment, conv2d, elementwise, lrn, lrn_pool, max_pool, panels, philox
 from tinynet.ops.window import window_output
 
 X = numbers((2, 4, 5, 6))
 SIZES = (3, 2), (2, 1), (1, 2), (1, 2)
+NORMALISATION = (3, 0.5, 0.75, 2.0, 2)
 POOL = (3, 2), (2, 1), (1, 1)
 PLACE = max_pool.max_pool_forward(X, (3, 7), *POOL)[1]
 
@@ -21,7 +22,7 @@ PICTURES = np.abs(50 * numbers((2, 3, 4, 5))).astype(np.uint8)
 CROPS = np.array([1, 0, 1]), np.array([-1, 0, 2]), np.array([2, -2, 0]), np.array([True, True, False])
 SCALE = numbers((3, 3)), (3, 4), numbers((3,)), numbers((3, 3, 4))
 
-WINDOWS = ((3, 2), (2, 1), (1, 2), (1, 2)), ((3, 2), (1, 1), (1, 2), (1, 2))  # with a stride and without
+WINDOWS = ((3, 2), (2, 2), (1, 2), (1, 2)), ((3, 2), (1, 1), (1, 2), (1, 2))  # with a stride and without
 WEIGHT = numbers((6, 2, 3, 2))
 
 
@@ -63,6 +64,11 @@ CASES = {
         lambda: lrn.lrn_forward(X, 3, 0.5, 0.6, 2.0, 1),
         lambda: lrn.lrn_backward(X, X[::-1], 3, 0.5, 0.75, 2.0, 2),
         lambda: lrn.lrn_backward(X, X[::-1], 5, 0.5, 0.6, 2.0, 1),
+    ],
+    lrn_pool: [
+        lambda: lrn_pool.lrn_pool_forward(X, NORMALISATION, (3, 7), *POOL)[0],
+        lambda: lrn_pool.lrn_pool_forward(X, NORMALISATION, (3, 7), *POOL)[1],
+        lambda: lrn_pool.relu_lrn_pool_backward(X, numbers((2, 4, 3, 7)), PLACE, NORMALISATION, *POOL),
     ],
     max_pool: [
         lambda: max_pool.max_pool_forward(X, (3, 7), *POOL)[0],

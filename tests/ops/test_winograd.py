@@ -12,12 +12,12 @@ from tinynet.ops import winograd
 from tinynet.ops.parallel import get_num_threads, set_num_threads
 
 # each compiles loops of its own
-TILES = [(2, 3, np.float32), (5, 3, np.float32), (4, 5, np.float32), (3, 2, np.float32), (2, 3, np.float64)]
+TILES = [(5, 3, np.float32), (4, 5, np.float32), (3, 2, np.float32), (2, 3, np.float64)]
 FACTORIES = "_gather_inputs", "_gather_dy", "_scatter", "_transform_kernels", "_transform_gradient"
 
 CONV1 = Case(17, 3, 5, 27, 31, (11, 11), (4, 4), (2, 2), m=5)  # AlexNet's first: 16 phases, and taps that are missing
 TOWERS = Case(33, 17, 3, 13, 11, (5, 5), (1, 1), (2, 2), groups=2, m=4)
-WIDE_BORDER = Case(2, 3, 4, 6, 1, (3, 3), (1, 1), (5, 4), m=2)  # most windows see no pixel
+WIDE_BORDER = Case(2, 3, 4, 6, 1, (3, 3), (1, 1), (5, 4), m=5)  # most windows see no pixel
 UNEVEN = Case(15, 2, 3, 9, 14, (3, 6), (1, 2), (0, 7), groups=2, m=5)
 
 
@@ -44,25 +44,21 @@ def path_of(case):
 @example(UNEVEN, 2, 1)
 def test_agrees_with_the_reference(case, threads, most_units):
     set_num_threads(threads)
-    with mock.patch.object(winograd, "MAX_UNITS", most_units):  # chunks are many where pictures are few
+    # many chunks of few pictures, and many threads for few kernels
+    with mock.patch.multiple(winograd, MAX_UNITS=most_units, WORTH_A_THREAD=1):
         assert_right(case, path_of(case))
-
-
-@pytest.mark.parametrize(("m", "r"), [(2, 7), (3, 6), (7, 2)])
-def test_the_largest_tiles(m, r):
-    assert_right(Case(3, 2, 3, 13, 12, (r, r), (1, 1), (r // 2, 1), m=m), path_of(Case(0, 0, 0, 0, 0, (r, r), m=m)))
 
 
 @pytest.mark.parametrize("N", [3, 17, 32])
 def test_pictures_do_not_see_each_other(N):
-    case = Case(N, 2, 3, 9, 8, (3, 3), (1, 1), (1, 1), m=2)
+    case = Case(N, 2, 3, 9, 8, (3, 3), (1, 1), (1, 1), m=5)
     assert_pictures_are_apart(case, path_of(case), culprit=1)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_relu_keeps_what_is_not_finite_visible(threads):
     set_num_threads(threads)
-    case = Case(17, 1, 3, 4, 5, (3, 3), m=2)
+    case = Case(17, 1, 3, 4, 5, (3, 3), m=5)
     x, weight, _, dy = case.arrays()
     for bad in (np.nan, np.inf, -np.inf):
         bias = np.array([1, bad, 1], np.float32)
@@ -110,6 +106,21 @@ def test_python_and_machine_code_agree(case, monkeypatch):
     for got, compiled in zip(results(case, path_of(case), *arrays), expected, strict=True):
         assert_close(got, compiled)
     assert called == set(FACTORIES)
+
+
+@pytest.mark.parametrize("channels", [3, 16, 17])
+def test_a_thread_transforms_its_own_kernels_only(channels):
+    """The rows of others stay untouched, and so does the gap between the points."""
+    points, step = 16, 4 * channels + winograd.SPARE
+    U = np.full(points * step, 7.0)
+    winograd._transform_kernels(2, 3)(np.random.default_rng(0).normal(size=(4, channels, 3, 3)), U, step, 1, 3)
+    written = np.zeros((points, step), bool)
+    written[:, channels : 3 * channels] = True
+    assert np.array_equal(U.reshape(points, step) != 7, written)
+    dweight = np.full((4, channels, 3, 3), 7.0)
+    winograd._transform_gradient(2, 3)(U, step, dweight, 1, 3)
+    assert (dweight[[0, 3]] == 7).all()
+    assert (dweight[1:3] != 7).all()
 
 
 def test_kernels_taken_apart_by_phases_come_together_again():

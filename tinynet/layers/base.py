@@ -130,14 +130,6 @@ class Layer:
             "returns dx = dL/dx, of x's shape, and adds each parameter's gradient into its .grad"
         )
 
-    def fuses(self, following: Layer) -> bool:
-        """Whether `forward_fused` can do the forward of the layer behind this one along with its own."""
-        return False
-
-    def forward_fused(self, x: np.ndarray, following: Layer) -> np.ndarray:
-        """following.forward(self.forward(x)), bit for bit, and both are ready for backward."""
-        raise NotImplementedError(f"{type(self).__name__} fuses with no other layer")
-
     def __call__(self, *args: Any) -> Any:
         return self.forward(*args)
 

@@ -2,8 +2,7 @@ import numpy as np
 
 from tinynet import init
 from tinynet.layers.base import Layer, Parameter
-from tinynet.layers.relu import ReLU
-from tinynet.ops import conv_paths
+from tinynet.ops import conv_paths, elementwise
 from tinynet.ops.conv2d import col2im, im2col
 from tinynet.ops.matmul import matmul
 from tinynet.ops.window import Pair, checked_counts, checked_window, window_output
@@ -52,6 +51,7 @@ class Conv2d(Layer):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.weight = init.he_normal_parameter(self, (out_channels, in_channels // groups, *self.window[0]), seed)
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
+        self._algorithm = "auto"
         self.algorithm = algorithm
 
     def forward(self, x, relu=False):
@@ -67,9 +67,8 @@ class Conv2d(Layer):
         y = matmul(self._rows(weight), cols)  # (G, O/G, OH*OW*N)
         if bias is not None:
             y += bias.reshape(self.groups, -1, 1)
-        if relu:
-            np.maximum(y, 0, out=y)
-        return y.reshape(O, OH, OW, N).transpose(3, 0, 1, 2)
+        y = y.reshape(O, OH, OW, N).transpose(3, 0, 1, 2)
+        return elementwise.relu(y) if relu else y
 
     def backward(self, dy):
         (x,) = self.saved
@@ -90,14 +89,6 @@ class Conv2d(Layer):
             return None
         dcols = matmul(self._rows(weight).transpose(0, 2, 1), dy_rows, out=cols)  # over cols: no longer needed
         return col2im(dcols.reshape(-1, dy_rows.shape[2]), x.shape, *self.window)
-
-    def fuses(self, following):
-        return type(self) is Conv2d and type(following) is ReLU
-
-    def forward_fused(self, x, following):
-        y = self.forward(x, relu=True)
-        following.saved = (y,)
-        return y
 
     def _rows(self, weight):
         """(G, O/G, C/G*KH*KW): each output channel's kernels as one row."""

@@ -38,16 +38,21 @@ class LRN(Layer):
             )
         self.size, self.alpha, self.beta, self.k, self.groups = size, alpha, beta, k, groups
 
+    @property
+    def normalisation(self):
+        """(size, alpha, beta, k, groups)."""
+        return self.size, self.alpha, self.beta, self.k, self.groups
+
     def forward(self, x):
         self.check_input(x)
         self.output_shape(x.shape)  # raises unless groups divides the channels
         self.saved = (x,)
-        return lrn_forward(x, self.size, self.alpha, self.beta, self.k, self.groups)
+        return lrn_forward(x, *self.normalisation)
 
     def backward(self, dy):
         (x,) = self.saved
         self.check_dy(dy, x.shape)
-        return lrn_backward(x, dy, self.size, self.alpha, self.beta, self.k, self.groups)
+        return lrn_backward(x, dy, *self.normalisation)
 
     def output_shape(self, shape):
         self.check_shape("x", shape, ("N", "C", "H", "W"))

@@ -2,11 +2,13 @@ from collections.abc import Iterator, Mapping
 
 from tinynet.errors import NonFiniteError
 from tinynet.layers.base import Layer
+from tinynet.layers.fused import backward_steps, forward_steps
+from tinynet.ops.elementwise import all_finite
 
 
 class Sequential(Layer):
-    """y = layer_k(... layer_2(layer_1(x))); backward goes through the layers in reverse order: the chain rule. Where a
-    layer can do the next one's work at no cost (`Layer.fuses`), as Conv2d does a ReLU's, it does.
+    """y = layer_k(... layer_2(layer_1(x))); backward goes through the layers in reverse order: the chain rule. Some
+    neighbours are computed in one pass over memory, with the same result (`tinynet.layers.fused`).
 
     Takes layers, which get the names "0", "1", ..., or one dict of names and layers. A name appears in error messages
     and in state_dict ("conv1.weight"). model["conv1"] and model[0] give a layer.
@@ -35,24 +37,23 @@ class Sequential(Layer):
             layer.name = name
 
     def forward(self, x):
-        waiting = list(self)
         previous = None
-        while waiting:
-            layer = waiting.pop(0)
+        for layers, step in forward_steps(list(self)):
             try:
-                fused = waiting and layer.fuses(waiting[0])
-                x = layer.forward_fused(x, waiting.pop(0)) if fused else layer.forward(x)
+                x = step(x, *layers)
             except NonFiniteError as error:
-                if previous is None or error.layer != str(_end(layer, 0)):
+                if previous is None or error.layer != str(_end(layers[0], 0)):
                     raise
                 maker = str(_end(previous, -1))
                 raise NonFiniteError(maker, f"gave NaN or infinity as its output (met by {error})") from error
-            previous = layer
+            previous = layers[0]
+        if len(layers) > 1 and not all_finite(x):  # what the last of them would have seen as its input
+            raise NonFiniteError(str(layers[0]), "gave NaN or infinity as its output")
         return x
 
     def backward(self, dy):
-        for layer in reversed(self.layers.values()):
-            dy = layer.backward(dy)
+        for layers, step in backward_steps(list(self)):
+            dy = step(dy, *layers)
         return dy
 
     @property

@@ -34,7 +34,7 @@ def _relu(x, y, start, stop):
     x, y = x[start:stop], y[start:stop]
     zero = y.dtype.type(0)
     for i in range(len(x)):
-        y[i] = zero if x[i] < 0 else x[i]  # NaN stays
+        y[i] = x[i] if x[i] > 0 else x[i] * zero + zero  # NaN stays, and -inf times 0 is NaN
 
 
 @kernel
@@ -62,7 +62,7 @@ def all_finite(x: np.ndarray) -> bool:
 
 
 def relu(x: np.ndarray) -> np.ndarray:
-    """max(x, 0); x of any shape."""
+    """max(x, 0); x of any shape. NaN and -inf give NaN, so that a check of the result finds them."""
     y = buffers.empty_like(x)
     flat_y, flat_x = in_memory_order(y, x)
     parallel_for(_relu, x.size, flat_x, flat_y, grain=GRAIN)

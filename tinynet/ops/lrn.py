@@ -65,46 +65,58 @@ def _scale(squares, c, size, groups, alpha, k, scale):
 
 
 @kernel
+def forward_block(x, y, left, right, shift, size, groups, alpha, beta, k):
+    """Columns [left, right) of x, normalised, to the columns of y that are `shift` further left."""
+    squares = np.empty((len(x), right - left), x.dtype)
+    scale, power = np.empty(right - left, x.dtype), np.empty(right - left, x.dtype)
+    _squares(x, left, right, squares)
+    for c in range(len(x)):
+        _scale(squares, c, size, groups, alpha, k, scale)
+        _power(scale, beta, power)
+        row, out = x[c, left:right], y[c, left - shift : right - shift]
+        for m in range(len(row)):
+            out[m] = row[m] * power[m]
+
+
+@kernel
+def backward_block(x, dy, dx, left, right, shift, size, groups, alpha, beta, k, relu):
+    """The same columns of dx, from those of dy that are `shift` further left; relu: 0 where x is not positive."""
+    squares, scale = np.empty((len(x), right - left), x.dtype), np.empty(right - left, x.dtype)
+    powers, ratios = np.empty_like(squares), np.empty_like(squares)
+    factor, zero = alpha * beta + alpha * beta, x.dtype.type(0)
+    _squares(x, left, right, squares)
+    for c in range(len(x)):
+        _scale(squares, c, size, groups, alpha, k, scale)
+        power, ratio, row, gradient = powers[c], ratios[c], x[c, left:right], dy[c, left - shift : right - shift]
+        _power(scale, beta, power)
+        for m in range(len(row)):
+            ratio[m] = gradient[m] * row[m] * power[m] / scale[m]
+    # x_j also sits in its neighbours' denominators: the same window (its size is odd), over dy x scale**(-beta - 1)
+    spread = scale
+    for c in range(len(x)):
+        _window_sum(ratios, c, size, groups, spread)
+        power, row, gradient, out = powers[c], x[c, left:right], dy[c, left - shift : right - shift], dx[c, left:right]
+        for m in range(len(row)):
+            value = gradient[m] * power[m] - factor * row[m] * spread[m]
+            out[m] = value if row[m] > 0 or not relu else zero
+
+
+@kernel
+def block_of(channels):
+    """How many columns at a time."""
+    return max(128, CACHED // channels)
+
+
+@kernel
 def _forward(x, y, size, groups, alpha, beta, k, start, stop):
-    C = x.shape[0]
-    block = max(128, CACHED // C)  # columns at a time
-    for left in range(start, stop, block):
-        right = min(left + block, stop)
-        width = right - left
-        squares, scale, power = np.empty((C, width), x.dtype), np.empty(width, x.dtype), np.empty(width, x.dtype)
-        _squares(x, left, right, squares)
-        for c in range(C):
-            _scale(squares, c, size, groups, alpha, k, scale)
-            _power(scale, beta, power)
-            row, out = x[c, left:right], y[c, left:right]
-            for m in range(width):
-                out[m] = row[m] * power[m]
+    for left in range(start, stop, block_of(len(x))):
+        forward_block(x, y, left, min(left + block_of(len(x)), stop), 0, size, groups, alpha, beta, k)
 
 
 @kernel
 def _backward(x, dy, dx, size, groups, alpha, beta, k, start, stop):
-    C = x.shape[0]
-    block = max(128, CACHED // C)  # columns at a time
-    factor = alpha * beta + alpha * beta
-    for left in range(start, stop, block):
-        right = min(left + block, stop)
-        width = right - left
-        squares, scale = np.empty((C, width), x.dtype), np.empty(width, x.dtype)
-        powers, ratios = np.empty((C, width), x.dtype), np.empty((C, width), x.dtype)
-        _squares(x, left, right, squares)
-        for c in range(C):
-            _scale(squares, c, size, groups, alpha, k, scale)
-            power, ratio, row, gradient = powers[c], ratios[c], x[c, left:right], dy[c, left:right]
-            _power(scale, beta, power)
-            for m in range(width):
-                ratio[m] = gradient[m] * row[m] * power[m] / scale[m]
-        # x_j also sits in its neighbours' denominators: the same window (its size is odd), over dy x scale**(-beta - 1)
-        spread = scale
-        for c in range(C):
-            _window_sum(ratios, c, size, groups, spread)
-            power, row, gradient, out = powers[c], x[c, left:right], dy[c, left:right], dx[c, left:right]
-            for m in range(width):
-                out[m] = gradient[m] * power[m] - factor * row[m] * spread[m]
+    for left in range(start, stop, block_of(len(x))):
+        backward_block(x, dy, dx, left, min(left + block_of(len(x)), stop), 0, size, groups, alpha, beta, k, False)
 
 
 def lrn_forward(x: np.ndarray, size: int, alpha: float, beta: float, k: float, groups: int) -> np.ndarray:

@@ -68,7 +68,7 @@ def max_pool_forward(
     pictures = batch_last(x)
     C, _, _, N = pictures.shape
     y = buffers.empty((C, *output, N), x.dtype)
-    place = buffers.zeros(y.shape, np.uint8 if kernel_size[0] * kernel_size[1] <= 256 else np.int32)
+    place = buffers.zeros(y.shape, index_type(kernel_size))
     parallel_for(_forward, C, pictures, y, place, kernel_size, stride, padding)
     return batch_first(y), place
 
@@ -81,3 +81,8 @@ def max_pool_backward(
     dx = buffers.zeros((C, *size, N), dy.dtype)
     parallel_for(_backward, C, batch_last(dy), place, dx, kernel_size, stride, padding)
     return batch_first(dx)
+
+
+def index_type(kernel_size: Pair) -> type:
+    """The dtype of `place`."""
+    return np.uint8 if kernel_size[0] * kernel_size[1] <= 256 else np.int32

@@ -1,0 +1,117 @@
+import numpy as np
+import oracles
+import pytest
+from checks import assert_close, same_bits
+from fast_conv import Case, assert_near, reference
+from hypothesis import given
+from strategies import LAYOUTS, convolutions
+
+from tinynet.ops import conv_paths, panels, winograd
+from tinynet.ops.cook_toom import POINTS
+
+
+@given(convolutions())
+def test_the_reference_of_these_tests_agrees_with_naive_loops(window):
+    G, sizes = window.groups, (window.stride, window.padding, window.dilation)
+    case = Case(window.N, window.C // G, window.out_channels // G, window.H, window.W, window.kernel_size, *sizes, G)
+    x, weight, _, dy = case.arrays()
+    y, dx, dweight = reference(case, x, weight, dy)
+    assert_close(y, oracles.conv2d(x, weight, None, *sizes, G))
+    for got, expected in zip((dx, dweight), oracles.conv2d_backward(x, weight, dy, *sizes, G), strict=False):
+        assert_close(got, expected)
+
+
+CASES = [
+    ("winograd", Case(17, 3, 4, 9, 8, (3, 3), (1, 1), (1, 2), groups=2)),
+    ("winograd", Case(16, 1, 6, 19, 10, (6, 5), (2, 2), (1, 2))),
+    ("panels", Case(17, 3, 4, 9, 8, (3, 3), (1, 1), (1, 2), groups=2)),
+    ("panels", Case(15, 2, 3, 9, 8, (3, 2), (2, 3), (0, 4), (1, 2))),
+]
+
+
+@pytest.mark.parametrize("layout", ["C order", "batch innermost", "sliced", "read-only"])
+@pytest.mark.parametrize(("algorithm", "case"), CASES)
+def test_forward_and_gradients_of_arrays_in_any_layout(algorithm, case, layout):
+    x, weight, bias, dy = (LAYOUTS[layout](array) for array in case.arrays())
+    before = [array.copy() for array in (x, weight, bias, dy)]
+    y_expected, dx_expected, dweight_expected = reference(case, x, weight, dy)
+    more = bias.astype(np.float64)[:, None, None]
+    for own, relu, expected in (
+        (None, False, y_expected),
+        (bias, False, y_expected + more),
+        (None, True, np.maximum(y_expected, 0)),
+        (bias, True, np.maximum(y_expected + more, 0)),
+    ):
+        y = conv_paths.forward(algorithm, x, weight, own, case.output, case.window, case.groups, relu)
+        assert_near(y, expected, case.dtype)
+        assert np.moveaxis(y, 0, -1).flags.c_contiguous
+    dx = conv_paths.input_gradient(algorithm, dy, weight, x.shape, case.window, case.groups)
+    assert_near(dx, dx_expected, case.dtype)
+    assert np.moveaxis(dx, 0, -1).flags.c_contiguous
+    dweight = conv_paths.weight_gradient(algorithm, x, dy, weight.shape, case.window, case.groups)
+    assert_near(dweight, dweight_expected, case.dtype)
+    assert all(np.array_equal(array, old) for array, old in zip((x, weight, bias, dy), before, strict=True))
+
+
+@pytest.mark.parametrize(("algorithm", "other"), [("winograd", panels), ("panels", winograd)])
+def test_the_wanted_algorithm_runs(algorithm, other, monkeypatch):
+    case = Case(17, 3, 4, 9, 8, (3, 3), (1, 1), (1, 2))
+    x, weight, bias, dy = case.arrays()
+    for name in ("forward", "input_gradient", "weight_gradient"):
+        monkeypatch.setattr(other, name, None)
+    y = conv_paths.forward(algorithm, x, weight, bias, case.output, case.window, 1, False)
+    assert same_bits(y, conv_paths.forward(algorithm, x, weight, bias, case.output, case.window, 1, False))
+    conv_paths.input_gradient(algorithm, dy, weight, x.shape, case.window, 1)
+    conv_paths.weight_gradient(algorithm, x, dy, weight.shape, case.window, 1)
+
+
+def window_of(kernel_size, stride=(1, 1), dilation=(1, 1)):
+    return kernel_size, stride, (0, 0), dilation
+
+
+@pytest.mark.parametrize(
+    ("window", "taps"),
+    [
+        (window_of((3, 3)), 3),
+        (window_of((1, 1)), 1),
+        (window_of((3, 2)), 0),
+        (window_of((11, 11), (4, 4)), 3),
+        (window_of((12, 9), (4, 4)), 3),
+        (window_of((13, 9), (4, 4)), 0),
+        (window_of((3, 6), (1, 2)), 3),
+        (window_of((6, 3), (1, 2)), 0),
+        (window_of((3, 3), (1, 1), (2, 2)), 0),
+        (window_of((3, 3), (1, 1), (1, 2)), 0),
+        (window_of((2, 3), (5, 5)), 1),
+    ],
+)
+def test_taps_a_phase(window, taps):
+    assert conv_paths.taps_a_phase(window) == taps
+
+
+@pytest.mark.parametrize("r", range(1, 10))
+def test_the_tile_has_points(r):
+    for OH, OW, N in ((1, 1, 1), (2, 3, 1), (13, 13, 128), (4, 100, 7)):
+        m = conv_paths.tile((N, 8, OH, OW), (8, 4, r, r), window_of((r, r)))
+        if 2 <= r <= 7:
+            assert m >= 2
+            assert m + r - 1 in POINTS
+        else:
+            assert m == 0
+
+
+def test_tiles_fit_the_picture():
+    """13 = 2 * 5 + 3: tiles of 5 waste less than tiles of 6 would; 2 x 2 outputs want no larger tile."""
+    weight, window = (384, 256, 3, 3), window_of((3, 3))
+    assert conv_paths.tile((128, 384, 13, 13), weight, window) == 5
+    assert conv_paths.tile((128, 384, 2, 2), weight, window) == 2
+    assert conv_paths.tile((128, 384, 24, 24), weight, window) == 6
+
+
+def test_the_choice():
+    """Many channels and pictures pay for the transforms, few do not; what winograd cannot do goes to panels."""
+    wide = (128, 192, 13, 13), (128, 384, 13, 13), (384, 192, 3, 3)
+    assert conv_paths.choose(*wide, ((3, 3), (1, 1), (1, 1), (1, 1))) == "winograd"
+    assert conv_paths.choose(*wide, ((3, 3), (1, 1), (2, 2), (2, 2))) == "panels"
+    assert conv_paths.choose((1, 2, 5, 5), (1, 3, 3, 3), (3, 2, 3, 3), window_of((3, 3))) == "panels"
+    assert conv_paths.choose((128, 192, 13, 13), (128, 384, 13, 13), (384, 192, 1, 1), window_of((1, 1))) == "panels"
