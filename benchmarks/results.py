@@ -3,7 +3,7 @@
     python benchmarks/results.py --nets paper torchvision mini -- --threads 2
 
 Each script is run with --json, for each net; its part of the file, between two marker comments, is then made anew. All
-else in the file stays. With --only, the other scripts' parts stay too. One script at a time: give it the machine for
+else in the file stays. With --only, the other parts stay too. One script at a time: give it the machine for
 itself. Exit code 1 if a script failed; its part is then left as it was.
 """
 
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nets
 
@@ -80,22 +80,32 @@ def scaling(runs: list[Record]) -> str:
     )
 
 
-PARTS: dict[str, tuple[str, Callable[[list[Record]], str]]] = {
-    "train_step": ("Training steps", whole_nets),
-    "inference": ("Inference", whole_nets),
-    "layers": ("Layers", layers),
-    "memory": ("Peak memory of training steps", memory),
-    "scaling": ("Scaling", scaling),
+class Part(NamedTuple):
+    """What one script, with these options, contributes."""
+
+    title: str
+    script: str
+    options: list[str]
+    tables: Callable[[list[Record]], str]
+
+
+ONE = ["--batch-size", "1", "--check-batch", "1", "--repeat", "21"]
+PARTS = {
+    "train_step": Part("Training steps", "train_step", [], whole_nets),
+    "inference": Part("Inference", "inference", [], whole_nets),
+    "inference_of_one": Part("Inference, one picture at a time", "inference", ONE, whole_nets),
+    "layers": Part("Layers", "layers", [], layers),
+    "memory": Part("Peak memory of training steps", "memory", [], memory),
+    "scaling": Part("Scaling", "scaling", [], scaling),
 }
 
 
-def part(script: str, runs: list[Record]) -> str:
-    title, tables = PARTS[script]
+def written(part: Part, runs: list[Record]) -> str:
     first = runs[0]
     versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
     peak = f"SGEMM peak {first['sgemm_gflops']:.0f} GFLOP/s, " if first["sgemm_gflops"] else ""
     where = f"{first['machine']}; {first['threads']} thread(s), {peak}{first['repeat']} times; {versions}."
-    return f"## CPU: {title}\n\n{where}\n\n{tables(runs)}\n"
+    return f"## CPU: {part.title}\n\n{where}\n\n{part.tables(runs)}\n"
 
 
 def replace(text: str, name: str, inner: str) -> str:
@@ -117,18 +127,19 @@ def measure(script: str, net: str, options: list[str]) -> Record | None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", choices=nets.NETS, default=list(nets.NETS))
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these scripts alone")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these parts alone")
     parser.add_argument("--file", type=Path, default=HERE / "RESULTS.md")
     parser.add_argument("options", nargs="*", help="of the scripts, after --: such as -- --threads 2 --batch-size 64")
     args = parser.parse_args()
     failed = []
-    for script in args.only:
-        runs = [run for net in args.nets if (run := measure(script, net, args.options))]
+    for name in args.only:
+        part = PARTS[name]
+        runs = [run for net in args.nets if (run := measure(part.script, net, [*args.options, *part.options]))]
         if len(runs) < len(args.nets):
-            failed.append(script)
+            failed.append(name)
             continue
         text = args.file.read_text("utf-8") if args.file.exists() else START
-        args.file.write_text(replace(text, script, part(script, runs)), "utf-8")
+        args.file.write_text(replace(text, name, written(part, runs)), "utf-8")
     print(f"{args.file}: written {len(args.only) - len(failed)} parts; failed: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
 

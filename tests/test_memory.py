@@ -78,4 +78,5 @@ def test_memory_does_not_grow():
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert grown < 100_000  # bytes; the smallest array of this net that comes from `buffers` has 65,536
+    # bytes; a leak of the smallest array that comes from `buffers`, at each step, would be 6.5 MB
+    assert grown < 2_000_000

@@ -9,7 +9,7 @@ from checks import assert_close
 from strategies import numbers
 
 from tinynet import ops
-from tinynet.ops import augment, conv2d, elementwise, lrn, lrn_pool, max_pool, panels, philox
+from tinynet.ops import augment, conv2d, elementwise, lrn, max_pool, panels, philox
 from tinynet.ops.window import window_output
 
 X = numbers((2, 4, 5, 6))
@@ -64,11 +64,9 @@ CASES = {
         lambda: lrn.lrn_forward(X, 3, 0.5, 0.6, 2.0, 1),
         lambda: lrn.lrn_backward(X, X[::-1], 3, 0.5, 0.75, 2.0, 2),
         lambda: lrn.lrn_backward(X, X[::-1], 5, 0.5, 0.6, 2.0, 1),
-    ],
-    lrn_pool: [
-        lambda: lrn_pool.lrn_pool_forward(X, NORMALISATION, (3, 7), *POOL)[0],
-        lambda: lrn_pool.lrn_pool_forward(X, NORMALISATION, (3, 7), *POOL)[1],
-        lambda: lrn_pool.relu_lrn_pool_backward(X, numbers((2, 4, 3, 7)), PLACE, NORMALISATION, *POOL),
+        lambda: lrn.lrn_pool_forward(X, NORMALISATION, (3, 7), *POOL)[0],
+        lambda: lrn.lrn_pool_forward(X, NORMALISATION, (3, 7), *POOL)[1],
+        lambda: lrn.relu_lrn_pool_backward(X, numbers((2, 4, 3, 7)), PLACE, NORMALISATION, *POOL),
     ],
     max_pool: [
         lambda: max_pool.max_pool_forward(X, (3, 7), *POOL)[0],

@@ -2,7 +2,7 @@
 
 The numbers are those of the layers one after another, bit for bit, and what each keeps in `saved` serves either way, so
 a fused forward may be followed by plain backwards. Sequential looks here; the layers know nothing of it. Only these
-very classes are fused: a subclass may compute something else.
+very classes are fused: a subclass, or a layer that was given its own forward, may compute something else.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from tinynet.layers.conv2d import Conv2d
 from tinynet.layers.lrn import LRN
 from tinynet.layers.max_pool import MaxPool
 from tinynet.layers.relu import ReLU
-from tinynet.ops.lrn_pool import lrn_pool_forward, relu_lrn_pool_backward
+from tinynet.ops.lrn import lrn_pool_forward, relu_lrn_pool_backward
 
 FEW = 32  # pictures; below, the fused loops over LRN's columns are too short to gain
 
@@ -38,7 +38,7 @@ def _lrn_pool(x: np.ndarray, lrn: Any, pool: Any) -> np.ndarray:
 
 def _relu_lrn_pool_backward(dy: np.ndarray, relu: Any, lrn: Any, pool: Any) -> np.ndarray:
     (x,), (y,), (shape, place) = lrn.saved, relu.saved, pool.saved
-    if x is not y or len(x) < FEW or dy.dtype != x.dtype:
+    if x is not y or shape != x.shape or len(x) < FEW or dy.dtype != x.dtype:
         return relu.backward(lrn.backward(pool.backward(dy)))
     pool.check_dy(dy, pool.output_shape(shape))
     return relu_lrn_pool_backward(x, dy, place, lrn.normalisation, *pool.window[:3])
@@ -66,8 +66,13 @@ def _steps(layers: Sequence[Layer], table: Table, single: Callable[..., Any]) ->
     steps: Steps = []
     waiting = tuple(layers)
     while waiting:
-        lengths = {len(kinds) for kinds in table if tuple(map(type, waiting[: len(kinds)])) == kinds}
+        lengths = [len(kinds) for kinds in table if tuple(map(_kind, waiting[: len(kinds)])) == kinds]
         part = waiting[: max(lengths, default=1)]
-        steps.append((part, table.get(tuple(map(type, part)), single)))
+        steps.append((part, table.get(tuple(map(_kind, part)), single)))
         waiting = waiting[len(part) :]
     return steps
+
+
+def _kind(layer: Layer) -> type[Layer]:
+    """Its class; just Layer if somebody gave this one layer another forward or backward, to look at what passes."""
+    return Layer if {"forward", "backward"} & vars(layer).keys() else type(layer)

@@ -42,9 +42,13 @@ class Sequential(Layer):
             try:
                 x = step(x, *layers)
             except NonFiniteError as error:
-                if previous is None or error.layer != str(_end(layers[0], 0)):
+                makers = [previous, *layers[:-1]]  # of each layer's input
+                found = [
+                    maker for maker, layer in zip(makers, layers, strict=True) if error.layer == str(_end(layer, 0))
+                ]
+                if not found or found[0] is None:
                     raise
-                maker = str(_end(previous, -1))
+                maker = str(_end(found[0], -1))
                 raise NonFiniteError(maker, f"gave NaN or infinity as its output (met by {error})") from error
             previous = layers[0]
         if len(layers) > 1 and not all_finite(x):  # what the last of them would have seen as its input

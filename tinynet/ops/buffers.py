@@ -37,10 +37,10 @@ def empty(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
     return np.frombuffer(lease, dtype, count).reshape(shape)
 
 
-def empty_like(array: np.ndarray) -> np.ndarray:
-    """An array of the same shape, dtype and order in memory, with undefined values."""
+def empty_like(array: np.ndarray, dtype: DTypeLike | None = None) -> np.ndarray:
+    """An array of the same shape and order in memory, and dtype unless given, with undefined values."""
     order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-    stored = empty([array.shape[axis] for axis in order], array.dtype)
+    stored = empty([array.shape[axis] for axis in order], array.dtype if dtype is None else dtype)
     return stored.transpose(np.argsort(order))
 
 

@@ -99,9 +99,10 @@ def input_gradient(
     dx = buffers.empty((C, H, W, N), dy.dtype)
     with one_thread_blas():
         if algorithm == "winograd":
-            stride = window[1]
-            turned = len(weight) // groups, C, *window[0]
-            m = tile((N, C, -(-H // stride[0]), -(-W // stride[1])), turned, window)
+            stride, r = window[1], taps_a_phase(window)
+            outputs = N, C * stride[0] * stride[1], -(-H // stride[0]), -(-W // stride[1])
+            turned = (r, r), (1, 1), (0, 0), (1, 1)
+            m = tile(outputs, (outputs[1], len(weight) // groups, r, r), turned)
             winograd.input_gradient(batch_last(dy), weight, dx, m, *window[1:3], groups)
         else:
             panels.input_gradient(batch_last(dy), weight, dx, window, groups)

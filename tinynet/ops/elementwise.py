@@ -71,7 +71,7 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """dy where y > 0, else 0."""
-    dx = buffers.empty_like(y).astype(dy.dtype, copy=False)
+    dx = buffers.empty_like(y, dy.dtype)
     flat_dx, flat_dy, flat_y = in_memory_order(dx, dy, y)
     parallel_for(_relu_backward, dx.size, flat_dy, flat_y, flat_dx, grain=GRAIN)
     return dx

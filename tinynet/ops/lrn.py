@@ -3,6 +3,10 @@
 A column is one pixel of one picture: its C channel values. Columns do not see each other, so memory is treated as a
 matrix (C, columns) and walked in blocks of columns that stay in the second-level cache while the window moves over the
 channels.
+
+LRN and the max pooling behind it also go in one pass: what LRN gives is pooled while it is in the cache, and never
+written to memory; backward, with the ReLU before them, makes the gradient of one line of pixels at a time, and LRN's
+and the ReLU's backward take it up at once. The numbers are those of the three one after another, bit for bit.
 """
 
 import math
@@ -11,7 +15,9 @@ import numpy as np
 
 from tinynet.ops import buffers
 from tinynet.ops.layout import batch_first, batch_last
+from tinynet.ops.max_pool import index_type
 from tinynet.ops.parallel import kernel, parallel_for
+from tinynet.ops.window import Pair
 
 CACHED = 1 << 15  # values of each buffer: what the second-level cache holds of four of them
 GRAIN = 256  # columns a thread, at the least
@@ -65,7 +71,7 @@ def _scale(squares, c, size, groups, alpha, k, scale):
 
 
 @kernel
-def forward_block(x, y, left, right, shift, size, groups, alpha, beta, k):
+def _forward_block(x, y, left, right, shift, size, groups, alpha, beta, k):
     """Columns [left, right) of x, normalised, to the columns of y that are `shift` further left."""
     squares = np.empty((len(x), right - left), x.dtype)
     scale, power = np.empty(right - left, x.dtype), np.empty(right - left, x.dtype)
@@ -79,7 +85,7 @@ def forward_block(x, y, left, right, shift, size, groups, alpha, beta, k):
 
 
 @kernel
-def backward_block(x, dy, dx, left, right, shift, size, groups, alpha, beta, k, relu):
+def _backward_block(x, dy, dx, left, right, shift, size, groups, alpha, beta, k, relu):
     """The same columns of dx, from those of dy that are `shift` further left; relu: 0 where x is not positive."""
     squares, scale = np.empty((len(x), right - left), x.dtype), np.empty(right - left, x.dtype)
     powers, ratios = np.empty_like(squares), np.empty_like(squares)
@@ -102,21 +108,77 @@ def backward_block(x, dy, dx, left, right, shift, size, groups, alpha, beta, k, 
 
 
 @kernel
-def block_of(channels):
+def _block_of(channels):
     """How many columns at a time."""
     return max(128, CACHED // channels)
 
 
 @kernel
 def _forward(x, y, size, groups, alpha, beta, k, start, stop):
-    for left in range(start, stop, block_of(len(x))):
-        forward_block(x, y, left, min(left + block_of(len(x)), stop), 0, size, groups, alpha, beta, k)
+    for left in range(start, stop, _block_of(len(x))):
+        _forward_block(x, y, left, min(left + _block_of(len(x)), stop), 0, size, groups, alpha, beta, k)
 
 
 @kernel
 def _backward(x, dy, dx, size, groups, alpha, beta, k, start, stop):
-    for left in range(start, stop, block_of(len(x))):
-        backward_block(x, dy, dx, left, min(left + block_of(len(x)), stop), 0, size, groups, alpha, beta, k, False)
+    for left in range(start, stop, _block_of(len(x))):
+        _backward_block(x, dy, dx, left, min(left + _block_of(len(x)), stop), 0, size, groups, alpha, beta, k, False)
+
+
+@kernel
+def _forward_and_pool(x, y, place, kernel_size, stride, padding, size, groups, alpha, beta, k, start, stop):
+    C, H, W, N = x.shape
+    OW = y.shape[2]
+    KH, KW = kernel_size
+    line, columns = W * N, x.reshape(C, H * W * N)
+    ring = np.empty((KH, C, W, N), x.dtype)  # normalised lines; h has its place at h % KH
+    ready = 0  # lines below are in the ring, or no longer needed
+    for oh in range(start, stop):
+        top = oh * stride[0] - padding[0]
+        for h in range(max(ready, top, 0), min(H, top + KH)):
+            normalised = ring[h % KH].reshape(C, line)
+            for left in range(h * line, h * line + line, _block_of(C)):
+                right = min(left + _block_of(C), h * line + line)
+                _forward_block(columns, normalised, left, right, h * line, size, groups, alpha, beta, k)
+        ready = top + KH
+        for c in range(C):
+            for ow in range(OW):
+                left = ow * stride[1] - padding[1]
+                for n in range(N):
+                    y[c, oh, ow, n] = -np.inf
+                for kh in range(max(0, -top), min(KH, H - top)):
+                    for kw in range(max(0, -left), min(KW, W - left)):
+                        here, at = kh * KW + kw, (top + kh) % KH
+                        for n in range(N):
+                            value, best = ring[at, c, left + kw, n], y[c, oh, ow, n]
+                            wins = (value > best) | (value != value)
+                            place[c, oh, ow, n] = here if wins else place[c, oh, ow, n]
+                            y[c, oh, ow, n] = value if wins else best
+
+
+@kernel
+def _backward_from_pool(x, dy, place, dx, kernel_size, stride, padding, size, groups, alpha, beta, k, start, stop):
+    C, H, W, N = x.shape
+    OH, OW = dy.shape[1:3]
+    KH, KW = kernel_size
+    line, zero = W * N, x.dtype.type(0)
+    columns, dx_columns = x.reshape(C, H * W * N), dx.reshape(C, H * W * N)
+    pooled = np.empty((C, W, N), x.dtype)  # the gradient of one line of what LRN gave
+    for h in range(start, stop):
+        pooled[:] = 0
+        for oh in range(max(0, (h + padding[0] - KH) // stride[0] + 1), min(OH, (h + padding[0]) // stride[0] + 1)):
+            kh = h - (oh * stride[0] - padding[0])
+            for c in range(C):
+                for ow in range(OW):
+                    left = ow * stride[1] - padding[1]
+                    for kw in range(max(0, -left), min(KW, W - left)):
+                        here = kh * KW + kw
+                        for n in range(N):
+                            pooled[c, left + kw, n] += dy[c, oh, ow, n] if place[c, oh, ow, n] == here else zero
+        gradient = pooled.reshape(C, line)
+        for left in range(h * line, h * line + line, _block_of(C)):
+            right = min(left + _block_of(C), h * line + line)
+            _backward_block(columns, gradient, dx_columns, left, right, h * line, size, groups, alpha, beta, k, True)
 
 
 def lrn_forward(x: np.ndarray, size: int, alpha: float, beta: float, k: float, groups: int) -> np.ndarray:
@@ -137,8 +199,43 @@ def lrn_backward(
     return batch_first(dx)
 
 
-def _over_columns(loop, arrays, size, alpha, beta, k, groups):
-    C = arrays[0].shape[0]
-    flat = [array.reshape(C, -1) for array in arrays]
-    number = arrays[0].dtype.type  # a Python float would turn the whole loop into float64
-    parallel_for(loop, flat[0].shape[1], *flat, size, groups, number(alpha), number(beta), number(k), grain=GRAIN)
+def _over_columns(loop, arrays, *normalisation):
+    flat = [array.reshape(len(array), -1) for array in arrays]
+    parallel_for(loop, flat[0].shape[1], *flat, *_settings(arrays[0], normalisation), grain=GRAIN)
+
+
+def lrn_pool_forward(
+    x: np.ndarray, normalisation: tuple, output: Pair, kernel_size: Pair, stride: Pair, padding: Pair
+) -> tuple[np.ndarray, np.ndarray]:
+    """`max_pool_forward(lrn_forward(x, *normalisation), output, ...)`."""
+    pictures = batch_last(x)
+    C, _, _, N = pictures.shape
+    y = buffers.empty((C, *output, N), x.dtype)
+    place = buffers.zeros(y.shape, index_type(kernel_size))
+    window = kernel_size, stride, padding
+    parallel_for(_forward_and_pool, output[0], pictures, y, place, *window, *_settings(x, normalisation))
+    return batch_first(y), place
+
+
+def relu_lrn_pool_backward(
+    x: np.ndarray,
+    dy: np.ndarray,
+    place: np.ndarray,
+    normalisation: tuple,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+) -> np.ndarray:
+    """dx of ReLU, LRN and pooling, where x is what the ReLU gave."""
+    pictures = batch_last(x)
+    dx = buffers.empty_like(pictures)
+    arrays = pictures, batch_last(dy), place, dx
+    window = kernel_size, stride, padding
+    parallel_for(_backward_from_pool, x.shape[2], *arrays, *window, *_settings(x, normalisation))
+    return batch_first(dx)
+
+
+def _settings(x, normalisation):
+    size, alpha, beta, k, groups = normalisation
+    number = x.dtype.type  # a Python float would turn the whole loop into float64
+    return size, groups, number(alpha), number(beta), number(k)

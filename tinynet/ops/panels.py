@@ -24,7 +24,7 @@ def _fill(x, shape, panel, kernel_size, stride, padding, dilation, OW, first_cha
     """panel[(c, kh, kw), :] = columns [first, last) of im2col, counted (oh, ow, n); channels from first_channel on."""
     _, H, W, N = shape
     KH, KW = kernel_size
-    line = OW * N
+    line, zero = OW * N, x.dtype.type(0)
     for row in range(panel.shape[0]):
         c, kh, kw = first_channel + row // (KH * KW), row // KW % KH, row % KW
         for oh in range(first // line, (last - 1) // line + 1):
@@ -49,7 +49,7 @@ def _fill(x, shape, panel, kernel_size, stride, padding, dilation, OW, first_cha
                 for ow in range(begin // N, (end - 1) // N + 1):
                     w = ow * stride[1] + kw * dilation[1] - padding[1]
                     for i in range(max(begin, ow * N), min(end, ow * N + N)):
-                        panel[row, to + i] = x[source + w * N + i - ow * N] if 0 <= w < W else 0
+                        panel[row, to + i] = x[source + w * N + i - ow * N] if 0 <= w < W else zero
 
 
 @kernel
@@ -82,12 +82,13 @@ def _add_back(panel, dx, shape, kernel_size, stride, padding, dilation, OW, firs
 @kernel
 def _finish(y, bias, relu):
     """y += bias, one for each row; then negative values to 0 if relu."""
+    zero = y.dtype.type(0)
     for o in range(y.shape[0]):
-        more = bias[o] if len(bias) else y.dtype.type(0)
+        more = bias[o] if len(bias) else zero
         for i in range(y.shape[1]):
             value = y[o, i] + more
             # -inf times 0 is NaN, which the next layer reports; plain 0 would hide it
-            y[o, i] = value if value > 0 or not relu else value * 0 + 0
+            y[o, i] = value if value > 0 or not relu else value * zero + zero
 
 
 def forward(

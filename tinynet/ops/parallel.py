@@ -20,7 +20,7 @@ import numba
 kernel: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 _lock = threading.Lock()
-_tasks: SimpleQueue = SimpleQueue()  # (context, loop, arguments, queue for the answer: None or the exception)
+_tasks: SimpleQueue = SimpleQueue()  # (context, loop, arguments, done, bell), see parallel_for
 _workers = 0  # threads that wait for tasks: as many as were ever wanted at once, since one that sleeps costs nothing
 _num_threads: int | None = None
 
@@ -51,27 +51,28 @@ def set_num_threads(num_threads: int) -> None:
 def parallel_for(loop: Callable[..., None], length: int, *args: Any, grain: int = 1) -> None:
     """Call `loop(*args, start, stop)` for ranges that together cover range(length): one a thread, of `grain` at least.
 
-    The caller's context, NumPy's errstate among it, holds in every thread; an exception in one is raised here.
+    The caller's context, NumPy's errstate among it, holds in every thread; an exception in one is raised here. A loop
+    must not call parallel_for itself: all workers might wait for a worker.
     """
     parts = max(1, min(get_num_threads(), length // grain))
     bounds = [length * part // parts for part in range(parts + 1)]
-    answers: SimpleQueue = SimpleQueue()
-    waiting = 0
+    _start_workers(parts - 1)
+    bell: SimpleQueue = SimpleQueue()  # rings after each entry in `done`
+    given: list[None] = []
+    done: list[BaseException | None] = []
+    tasks = [(contextvars.copy_context(), loop, (*args, *ends), done, bell) for ends in itertools.pairwise(bounds[1:])]
     try:
-        _start_workers(parts - 1)
-        for ends in itertools.pairwise(bounds[1:]):
-            _tasks.put((contextvars.copy_context(), loop, (*args, *ends), answers))
-            waiting += 1
+        given.extend(map(_tasks.put, tasks))  # one call: Ctrl-C comes before or after, not between put and count
         loop(*args, 0, bounds[1])
-        while waiting:
-            error = answers.get()
-            waiting -= 1
-            if error is not None:
-                raise error
     finally:
-        while waiting:  # who catches an error may use the arrays at once: no thread may still be writing to them
-            answers.get()
-            waiting -= 1
+        while len(done) < len(given):  # who catches an error may use the arrays: no thread may still be writing there
+            bell.get()
+    for error in done:
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error, done  # or the error, its traceback and this frame would keep each other, and the arrays
 
 
 def _start_workers(wanted: int) -> None:
@@ -85,13 +86,14 @@ def _start_workers(wanted: int) -> None:
 
 def _work(tasks: SimpleQueue) -> None:
     while True:
-        context, loop, arguments, answers = tasks.get()
+        context, loop, arguments, done, bell = tasks.get()
         try:
             context.run(loop, *arguments)
-            answers.put(None)
+            done.append(None)
         except BaseException as error:
-            answers.put(error)
-        del context, loop, arguments, answers  # a thread that waits keeps no array alive
+            done.append(error)
+        bell.put(None)
+        del context, loop, arguments, done, bell  # a thread that waits keeps no array alive
 
 
 def _usable_cores() -> int:

@@ -5,6 +5,8 @@ is compiled. Written as loops, the compiler reads and writes memory for each ter
 terms stay in registers, zeros cost nothing, and each result is stored once.
 """
 
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from numba.extending import intrinsic, overload
 
 from tinynet.ops.cook_toom import matrix
 
+# which version of this file: a kernel that calls combine closes over it, so that numba's cache on disk, which knows a
+# kernel by its own file and what it closes over, gives no machine code made by another version
+VERSION = zlib.crc32(Path(__file__).read_bytes())
 LANES = 16  # values of one vector: a whole cache line in float32; the compiler splits it as the processor needs it
 
 
@@ -63,7 +68,7 @@ def _combine(typing_context: Any, name, m, r, source, first, step, target, targe
         bits = source.dtype.bitwidth
         vector = ir.VectorType(context.get_value_type(source.dtype), LANES)
         multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{LANES}f{bits}"
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{LANES}f{bits}"
         )
 
         def pointers(array_type, number, array, at, step):

@@ -24,7 +24,7 @@ import numpy as np
 from tinynet.ops import buffers
 from tinynet.ops.cook_toom import rows_of
 from tinynet.ops.parallel import kernel, parallel_for
-from tinynet.ops.vectors import LANES, combine
+from tinynet.ops.vectors import LANES, VERSION, combine
 from tinynet.ops.window import Pair
 
 SPARE = 16  # values between the points' matrices: at equal distances of 2**k they would meet in one cache set
@@ -54,19 +54,25 @@ class Grid:
         return self.shape, self.stride, self.padding, self.tiles, group * channels, channels * phases
 
 
-# The loops are made for each F(m, r). numba's cache on disk knows a loop by its file and by the values that it closes
-# over, so each closes over its matrix: where the points change, no old machine code is found.
+# The loops are made for each F(m, r). numba's cache on disk knows a loop by its name, its file and the values that it
+# closes over. So each has a name of its own, and closes over its matrix and the version of `combine`: where these
+# change, no old machine code is found.
+
+
+def _made_for(m: int, r: int, loop: Any) -> Any:
+    """`loop` compiled, under a name of its own."""
+    loop.__qualname__ = f"{loop.__name__}_{m}_{r}"
+    return kernel(loop)
 
 
 def _gather_kernel(name: str, m: int, r: int) -> Any:
-    P = rows_of(name, m, r)
+    P, version = rows_of(name, m, r), VERSION
 
-    @kernel
     def gather(x, shape, stride, padding, tiles, first_channel, channels, values, point_step, first, last):
         """values[p, k, unit] = (P tile P^T)[p] for size x size pixels of each channel k, zero outside the picture; P =
         the matrix called `name`."""
-        n, size = len(P), len(P[0])
-        _, H, W, N = shape
+        n, size, zero, _ = len(P), len(P[0]), x.dtype.type(0), version
+        H, W, N = shape[1:]
         patch, rows = np.zeros(size * size * LANES, x.dtype), np.empty(n * size * LANES, x.dtype)
         for k in range(channels):
             c = first_channel + k // (stride[0] * stride[1])
@@ -100,7 +106,7 @@ def _gather_kernel(name: str, m: int, r: int) -> Any:
                             for j in range(size):
                                 h, w = top + i * stride[0], left + j * stride[1]
                                 here = tile < tiles[0] * tiles[1] and 0 <= h < H and 0 <= w < W
-                                value = x[((c * H + h) * W + w) * N + picture] if here else 0
+                                value = x[((c * H + h) * W + w) * N + picture] if here else zero
                                 patch[(i * size + j) * LANES + l] = value
                 for j in range(size):
                     combine(name, m, r, source, corner + j * aside, down, rows, j * LANES, size * LANES)
@@ -108,7 +114,8 @@ def _gather_kernel(name: str, m: int, r: int) -> Any:
                 for i in range(n):
                     combine(name, m, r, rows, i * size * LANES, LANES, values, i * n * point_step + place, point_step)
 
-    return gather
+    gather.__name__ += {"B^T": "_inputs", "A": "_dy"}[name]
+    return _made_for(m, r, gather)
 
 
 @functools.cache
@@ -123,13 +130,12 @@ def _gather_dy(m: int, r: int) -> Any:
 
 @functools.cache
 def _scatter(m: int, r: int) -> Any:
-    AT = rows_of("A^T", m, r)
+    AT, version = rows_of("A^T", m, r), VERSION
 
-    @kernel
     def scatter(values, point_step, y, shape, stride, padding, tiles, first_channel, channels, bias, relu, first, last):
         """y = A^T values A of each unit, plus the channel's bias, negative values to 0 if relu."""
-        n = len(AT[0])
-        _, H, W, N = shape
+        n, _ = len(AT[0]), version
+        H, W, N = shape[1:]
         zero = y.dtype.type(0)
         rows, patch = np.empty(m * n * LANES, y.dtype), np.empty(m * m * LANES, y.dtype)
         for k in range(channels):
@@ -163,17 +169,16 @@ def _scatter(m: int, r: int) -> Any:
                             else:
                                 y[to] = patch[begin + lane]
 
-    return scatter
+    return _made_for(m, r, scatter)
 
 
 @functools.cache
 def _transform_kernels(m: int, r: int) -> Any:
-    G = rows_of("G", m, r)
+    G, version = rows_of("G", m, r), VERSION
 
-    @kernel
     def transform(weight, U, point_step, start, stop):
         """U[p, o, k] = (G weight[o, k] G^T)[p], LANES values of k at a time; for o in [start, stop)."""
-        n, channels = len(G), weight.shape[1]
+        n, channels, _ = len(G), weight.shape[1], version
         patch, rows = np.zeros(r * r * LANES, U.dtype), np.empty(n * r * LANES, U.dtype)
         points = np.empty(n * n * LANES, U.dtype)
         for o in range(start, stop):
@@ -196,17 +201,16 @@ def _transform_kernels(m: int, r: int) -> Any:
                         for lane in range(lanes):
                             U[p * point_step + begin + lane] = points[p * LANES + lane]
 
-    return transform
+    return _made_for(m, r, transform)
 
 
 @functools.cache
 def _transform_gradient(m: int, r: int) -> Any:
-    G = rows_of("G", m, r)
+    G, version = rows_of("G", m, r), VERSION
 
-    @kernel
-    def transform(dU, point_step, dweight, start, stop):
+    def transform_back(dU, point_step, dweight, start, stop):
         """dweight[o, k] = G^T dU[:, o, k] G, the transpose of the kernels' transform; for o in [start, stop)."""
-        n, channels = len(G), dweight.shape[1]
+        n, channels, _ = len(G), dweight.shape[1], version
         points, rows = np.zeros(n * n * LANES, dU.dtype), np.empty(r * n * LANES, dU.dtype)
         patch = np.empty(r * r * LANES, dU.dtype)
         for o in range(start, stop):
@@ -224,7 +228,7 @@ def _transform_gradient(m: int, r: int) -> Any:
                         for lane in range(lanes):
                             dweight[o, k + lane, i, j] = patch[(i * r + j) * LANES + lane]
 
-    return transform
+    return _made_for(m, r, transform_back)
 
 
 def forward(
