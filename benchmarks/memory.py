@@ -3,9 +3,9 @@
     python benchmarks/memory.py --net paper --batch-size 128 --against torch
 
 What is measured: VmHWM, the most resident memory that a fresh process has had after it imported the library, loaded
-the weights and a batch, and did --steps training steps as train_step.py has them. Nothing else happens in that process:
-the validation, which is train_step.py's, has processes of its own. The ratio is tinynet's bytes divided by PyTorch's,
-the median of --repeat pairs. Linux only.
+the weights and a batch, and did one training step and then --steps more, as train_step.py has them. Nothing else
+happens in that process: the validation, which is train_step.py's, has processes of its own. The ratio is tinynet's
+bytes divided by PyTorch's, the median of --repeat pairs. Linux only.
 """
 
 import statistics

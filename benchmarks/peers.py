@@ -114,9 +114,9 @@ def validated(task: Task, libraries: Sequence[tuple[str, int]]) -> Iterator[list
 
 
 def alternate(peers: Sequence[Peer], what: str, repeat: int, pause: float, warm_up: int = 2) -> list[list[float]]:
-    """Seconds of one call, `repeat` times for each peer, in turn. What takes under 0.1 s is called several times in a
-    row, as often by each, after one call that does not count (its caches are cold after the pause and the peer's turn),
-    and the mean taken. The first `warm_up` rounds do not count."""
+    """Seconds of one call, `repeat` times for each peer, in turn. Short calls are repeated to fill 0.5 s, at most 50
+    times, as often by each, after one call that does not count (caches are cold after a pause and the peer's turn), and
+    the mean taken. The first `warm_up` rounds do not count."""
     rounds: list[list[float]] = []
     count = 1
     for number in range(warm_up + repeat):

@@ -132,9 +132,15 @@ def main() -> int:
     parser.add_argument("options", nargs="*", help="of the scripts, after --: such as -- --threads 2 --batch-size 64")
     args = parser.parse_args()
     failed = []
+    peak: list[str] = []  # of SGEMM: measured once, for all parts
     for name in args.only:
         part = PARTS[name]
-        runs = [run for net in args.nets if (run := measure(part.script, net, [*args.options, *part.options]))]
+        runs = []
+        for net in args.nets:
+            run = measure(part.script, net, [*args.options, *peak, *part.options])
+            if run and run["sgemm_gflops"] and not peak:
+                peak = ["--sgemm-peak", str(run["sgemm_gflops"])]
+            runs += [run] if run else []
         if len(runs) < len(args.nets):
             failed.append(name)
             continue

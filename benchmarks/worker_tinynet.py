@@ -65,6 +65,7 @@ class TinynetWorker(worker.Worker):
     def open_layer(self, name: str, batch_size: int) -> list[list[float]]:
         """Make `name` what is timed; a `sample` of its y, dx and parameters' gradients (none if they are random)."""
         if name == "SGD":
+            self.gradients = [np.zeros_like(parameter.grad) for parameter in self.net.parameters()]
             self.calls = {"step": self.update}
             return []
         if name == "loss":
@@ -82,6 +83,8 @@ class TinynetWorker(worker.Worker):
         return [] if random else [worker.sample(a) for a in results if a is not None]
 
     def update(self) -> None:
+        for parameter, gradient in zip(self.net.parameters(), self.gradients, strict=True):
+            parameter.grad = gradient  # as backward leaves it; zero_grad forgets it
         self.optimizer.step()
         self.optimizer.zero_grad()
 

@@ -23,9 +23,8 @@ class TowerLRN(nn.Module):
         self.groups, self.lrn = groups, nn.LocalResponseNorm(size, alpha * size, beta, k)
 
     def forward(self, x: Any) -> Any:
-        if self.groups == 1:
-            return self.lrn(x)
-        return torch.cat([self.lrn(tower) for tower in x.chunk(self.groups, dim=1)], dim=1)
+        N, C, H, W = x.shape  # a tower's channels stand together: views, no copies
+        return self.lrn(x.reshape(N * self.groups, C // self.groups, H, W)).reshape(x.shape)
 
 
 KINDS: dict[str, Any] = {
@@ -108,7 +107,7 @@ class TorchWorker(worker.Worker):
         self.calls = {"forward": forward, "backward": backward}
         random = self.about["layers"][name]["kind"] == "Dropout"
         if name == "loss":
-            return [[float(y)], worker.sample(backward()[0].numpy())]
+            return [[float(y.detach())], worker.sample(backward()[0].numpy())]
         return [] if random else [worker.sample(a.detach().numpy()) for a in (y, *backward())]
 
     def update(self) -> None:

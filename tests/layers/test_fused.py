@@ -136,3 +136,29 @@ def test_a_conv_that_overflows_is_named(bad, algorithm):
     net["conv"].bias.data[1] = bad
     with pytest.raises(NonFiniteError, match="Conv2d 'conv': gave NaN or infinity"):
         net(numbers((3, 2, 6, 6), np.float32))
+
+
+def test_a_pool_that_saw_other_pictures_in_between():
+    net = Sequential(ReLU(), LRN(3), MaxPool(2))
+    net(np.ones((32, 3, 8, 8), np.float32))
+    net[2].forward(np.ones((32, 1, 4, 4), np.float32))
+    with pytest.raises(ValueError, match="expected dy of shape"):
+        net.backward(np.ones((32, 1, 2, 2), np.float32))
+
+
+def test_a_layer_with_its_own_forward_is_called():
+    """Who wraps one layer's forward to look at what passes must see it."""
+    seen = []
+    net = Sequential({"conv": Conv2d(2, 3, 3), "relu": ReLU(), "lrn": LRN(3), "pool": MaxPool(2)})
+    for layer in net:
+        layer.forward = lambda x, own=layer.forward, name=layer.name: seen.append(name) or own(x)
+    net(numbers((32, 2, 6, 6), np.float32))
+    assert seen == ["conv", "relu", "lrn", "pool"]
+
+
+@pytest.mark.parametrize("N", [31, 32])
+def test_an_lrn_that_overflows_is_named(N):
+    """k is tiny, so that x / scale**beta is infinite; with few pictures and with many."""
+    net = Sequential({"relu": ReLU(), "lrn": LRN(1, alpha=0.0, beta=2.0, k=1e-30), "pool": MaxPool(2), "end": ReLU()})
+    with pytest.raises(NonFiniteError, match="LRN 'lrn': gave NaN or infinity"):
+        net(np.ones((N, 2, 4, 4), np.float32))

@@ -132,3 +132,15 @@ def test_in_memory_order_pairs_elements_and_copies_only_where_it_must():
     assert set(zip(flat_a.tolist(), flat_b.tolist(), strict=True)) == pairs
     assert not np.shares_memory(in_memory_order(a[..., ::2])[0], a)
     assert elementwise.in_memory_order(np.float64(3.0) * np.ones(()))[0].tolist() == [3]
+
+
+def test_relu_backward_makes_no_number_of_what_lay_in_memory():
+    """A block of float64 that comes back must not be converted to float32 before it is written."""
+    y, dy = numbers((300, 300)), numbers((300, 300), np.float32, seed=1)
+    for _ in range(2):
+        used = elementwise.relu(y)
+        used[...] = 1e300
+        del used
+        dx = elementwise.relu_backward(dy, y)  # warnings are errors here
+    assert dx.dtype == np.float32
+    assert np.array_equal(dx, np.where(y > 0, dy, 0))

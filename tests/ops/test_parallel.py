@@ -1,10 +1,11 @@
 import contextvars
 import os
+import signal
 import threading
 
 import numpy as np
 import pytest
-from checks import error_text
+from checks import error_text, run_python
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -163,3 +164,35 @@ def test_the_callers_context_holds_in_every_thread():
     with np.errstate(over="raise"):
         parallel.parallel_for(loop, 12)
     assert seen == [("caller", "raise")] * 12
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that raise signals")
+def test_ctrl_c_at_any_moment_neither_hangs_nor_leaves_a_thread_behind():
+    script = """
+import random, signal, tinynet
+from tinynet.ops.parallel import parallel_for
+tinynet.set_num_threads(3)
+def interrupt(number, frame): raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+draw, caught = random.Random(0), 0
+for _ in range(400):
+    begun, ended = [], []
+    def loop(start, stop):
+        begun.append(start)
+        ended.append(start)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-6, 4e-4))
+        try:
+            while True:
+                parallel_for(loop, 3)
+        finally:
+            begun_then, ended_then = len(begun), len(ended)
+    except KeyboardInterrupt:
+        caught += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    # the calling thread's own part may be cut short; the two others' are not
+    assert begun_then - ended_then <= 1, (begun_then, ended_then)
+assert caught == 400
+print("done")
+"""
+    assert run_python(script).strip() == "done"

@@ -13,7 +13,7 @@ from tinynet.ops.parallel import get_num_threads, set_num_threads
 
 # each compiles loops of its own
 TILES = [(5, 3, np.float32), (4, 5, np.float32), (3, 2, np.float32), (2, 3, np.float64)]
-FACTORIES = "_gather_inputs", "_gather_dy", "_scatter", "_transform_kernels", "_transform_gradient"
+FACTORIES = "gather_inputs", "gather_dy", "scatter", "transform_kernels", "transform_gradient"
 
 CONV1 = Case(17, 3, 5, 27, 31, (11, 11), (4, 4), (2, 2), m=5)  # AlexNet's first: 16 phases, and taps that are missing
 TOWERS = Case(33, 17, 3, 13, 11, (5, 5), (1, 1), (2, 2), groups=2, m=4)
@@ -113,12 +113,12 @@ def test_a_thread_transforms_its_own_kernels_only(channels):
     """The rows of others stay untouched, and so does the gap between the points."""
     points, step = 16, 4 * channels + winograd.SPARE
     U = np.full(points * step, 7.0)
-    winograd._transform_kernels(2, 3)(np.random.default_rng(0).normal(size=(4, channels, 3, 3)), U, step, 1, 3)
+    winograd.transform_kernels(2, 3)(np.random.default_rng(0).normal(size=(4, channels, 3, 3)), U, step, 1, 3)
     written = np.zeros((points, step), bool)
     written[:, channels : 3 * channels] = True
     assert np.array_equal(U.reshape(points, step) != 7, written)
     dweight = np.full((4, channels, 3, 3), 7.0)
-    winograd._transform_gradient(2, 3)(U, step, dweight, 1, 3)
+    winograd.transform_gradient(2, 3)(U, step, dweight, 1, 3)
     assert (dweight[[0, 3]] == 7).all()
     assert (dweight[1:3] != 7).all()
 

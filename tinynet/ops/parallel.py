@@ -64,8 +64,10 @@ def parallel_for(loop: Callable[..., None], length: int, *args: Any, grain: int 
     try:
         given.extend(map(_tasks.put, tasks))  # one call: Ctrl-C comes before or after, not between put and count
         loop(*args, 0, bounds[1])
-    finally:
-        while len(done) < len(given):  # who catches an error may use the arrays: no thread may still be writing there
+        while len(done) < len(given):
+            bell.get()
+    finally:  # again after Ctrl-C: who catches it may use the arrays, and no thread may still be writing there
+        while len(done) < len(given):
             bell.get()
     for error in done:
         if error is not None:

@@ -11,10 +11,10 @@ of the three maps: dU_p = (A dy A^T)_p V_p^T, summed over the tiles, and dg = G^
 
 A stride of s is s*s convolutions of stride 1: pixel (s*h + a, s*w + b) of x is pixel (h, w) of its phase (a, b), and
 the phases count as channels. A few tiles are done at a time, so that V and M stay in the cache. See `cook_toom` for the
-matrices; here stand the loops. All (tile, picture) pairs stand in a row, tile by tile; LANES of them are a `unit`.
+matrices, `winograd_loops` for the loops. All (tile, picture) pairs stand in a row, tile by tile; LANES of them are a
+`unit`.
 """
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from tinynet.ops import buffers
-from tinynet.ops.cook_toom import rows_of
-from tinynet.ops.parallel import kernel, parallel_for
-from tinynet.ops.vectors import LANES, VERSION, combine
+from tinynet.ops.parallel import parallel_for
+from tinynet.ops.vectors import LANES
 from tinynet.ops.window import Pair
+from tinynet.ops.winograd_loops import gather_dy, gather_inputs, scatter, transform_gradient, transform_kernels
 
 SPARE = 16  # values between the points' matrices: at equal distances of 2**k they would meet in one cache set
 CHUNK = 1 << 22  # bytes of V and M that one thread works on at a time
@@ -52,183 +52,6 @@ class Grid:
         channels = self.shape[0] // groups
         phases = self.stride[0] * self.stride[1]
         return self.shape, self.stride, self.padding, self.tiles, group * channels, channels * phases
-
-
-# The loops are made for each F(m, r). numba's cache on disk knows a loop by its name, its file and the values that it
-# closes over. So each has a name of its own, and closes over its matrix and the version of `combine`: where these
-# change, no old machine code is found.
-
-
-def _made_for(m: int, r: int, loop: Any) -> Any:
-    """`loop` compiled, under a name of its own."""
-    loop.__qualname__ = f"{loop.__name__}_{m}_{r}"
-    return kernel(loop)
-
-
-def _gather_kernel(name: str, m: int, r: int) -> Any:
-    P, version = rows_of(name, m, r), VERSION
-
-    def gather(x, shape, stride, padding, tiles, first_channel, channels, values, point_step, first, last):
-        """values[p, k, unit] = (P tile P^T)[p] for size x size pixels of each channel k, zero outside the picture; P =
-        the matrix called `name`."""
-        n, size, zero, _ = len(P), len(P[0]), x.dtype.type(0), version
-        H, W, N = shape[1:]
-        patch, rows = np.zeros(size * size * LANES, x.dtype), np.empty(n * size * LANES, x.dtype)
-        for k in range(channels):
-            c = first_channel + k // (stride[0] * stride[1])
-            a, b = k // stride[1] % stride[0] - padding[0], k % stride[1] - padding[1]
-            for unit in range(first, last):
-                tile, picture = unit * LANES // N, unit * LANES % N
-                top, left = tile // tiles[1] * m * stride[0] + a, tile % tiles[1] * m * stride[1] + b
-                bottom, right = top + (size - 1) * stride[0], left + (size - 1) * stride[1]
-                one_tile = picture + LANES <= N
-                if one_tile and top >= 0 and left >= 0 and bottom < H and right < W:
-                    source, corner = x, ((c * H + top) * W + left) * N + picture
-                    down, aside = stride[0] * W * N, stride[1] * N
-                elif one_tile:
-                    source, corner, down, aside = patch, 0, size * LANES, LANES
-                    for i in range(size):
-                        for j in range(size):
-                            h, w, to = top + i * stride[0], left + j * stride[1], (i * size + j) * LANES
-                            begin = ((c * H + h) * W + w) * N + picture
-                            if 0 <= h < H and 0 <= w < W:
-                                for l in range(LANES):
-                                    patch[to + l] = x[begin + l]
-                            else:
-                                for l in range(LANES):
-                                    patch[to + l] = 0
-                else:  # a unit of several tiles, or the last one, which may be only in part
-                    source, corner, down, aside = patch, 0, size * LANES, LANES
-                    for l in range(LANES):
-                        tile, picture = (unit * LANES + l) // N, (unit * LANES + l) % N
-                        top, left = tile // tiles[1] * m * stride[0] + a, tile % tiles[1] * m * stride[1] + b
-                        for i in range(size):
-                            for j in range(size):
-                                h, w = top + i * stride[0], left + j * stride[1]
-                                here = tile < tiles[0] * tiles[1] and 0 <= h < H and 0 <= w < W
-                                value = x[((c * H + h) * W + w) * N + picture] if here else zero
-                                patch[(i * size + j) * LANES + l] = value
-                for j in range(size):
-                    combine(name, m, r, source, corner + j * aside, down, rows, j * LANES, size * LANES)
-                place = (k * (last - first) + unit - first) * LANES
-                for i in range(n):
-                    combine(name, m, r, rows, i * size * LANES, LANES, values, i * n * point_step + place, point_step)
-
-    gather.__name__ += {"B^T": "_inputs", "A": "_dy"}[name]
-    return _made_for(m, r, gather)
-
-
-@functools.cache
-def _gather_inputs(m: int, r: int) -> Any:
-    return _gather_kernel("B^T", m, r)
-
-
-@functools.cache
-def _gather_dy(m: int, r: int) -> Any:
-    return _gather_kernel("A", m, r)
-
-
-@functools.cache
-def _scatter(m: int, r: int) -> Any:
-    AT, version = rows_of("A^T", m, r), VERSION
-
-    def scatter(values, point_step, y, shape, stride, padding, tiles, first_channel, channels, bias, relu, first, last):
-        """y = A^T values A of each unit, plus the channel's bias, negative values to 0 if relu."""
-        n, _ = len(AT[0]), version
-        H, W, N = shape[1:]
-        zero = y.dtype.type(0)
-        rows, patch = np.empty(m * n * LANES, y.dtype), np.empty(m * m * LANES, y.dtype)
-        for k in range(channels):
-            c = first_channel + k // (stride[0] * stride[1])
-            a, b = k // stride[1] % stride[0] - padding[0], k % stride[1] - padding[1]
-            more = bias[c] if len(bias) else zero
-            for unit in range(first, last):
-                place = (k * (last - first) + unit - first) * LANES
-                for j in range(n):
-                    combine("A^T", m, r, values, place + j * point_step, n * point_step, rows, j * LANES, n * LANES)
-                for i in range(m):
-                    combine("A^T", m, r, rows, i * n * LANES, LANES, patch, i * m * LANES, LANES)
-                for l in range(len(patch)):
-                    value = patch[l] + more
-                    # -inf times 0 is NaN, which the next layer reports; plain 0 would hide it
-                    patch[l] = value if value > 0 or not relu else value * zero + zero
-                tile, picture = unit * LANES // N, unit * LANES % N
-                one_tile = picture + LANES <= N
-                for lane in range(1 if one_tile else min(LANES, tiles[0] * tiles[1] * N - unit * LANES)):
-                    tile, picture = (unit * LANES + lane) // N, (unit * LANES + lane) % N
-                    top, left = tile // tiles[1] * m * stride[0] + a, tile % tiles[1] * m * stride[1] + b
-                    for i in range(m):
-                        for j in range(m):
-                            h, w, begin = top + i * stride[0], left + j * stride[1], (i * m + j) * LANES
-                            to = ((c * H + h) * W + w) * N + picture
-                            if not (0 <= h < H and 0 <= w < W):
-                                continue
-                            if one_tile:
-                                for l in range(LANES):
-                                    y[to + l] = patch[begin + l]
-                            else:
-                                y[to] = patch[begin + lane]
-
-    return _made_for(m, r, scatter)
-
-
-@functools.cache
-def _transform_kernels(m: int, r: int) -> Any:
-    G, version = rows_of("G", m, r), VERSION
-
-    def transform(weight, U, point_step, start, stop):
-        """U[p, o, k] = (G weight[o, k] G^T)[p], LANES values of k at a time; for o in [start, stop)."""
-        n, channels, _ = len(G), weight.shape[1], version
-        patch, rows = np.zeros(r * r * LANES, U.dtype), np.empty(n * r * LANES, U.dtype)
-        points = np.empty(n * n * LANES, U.dtype)
-        for o in range(start, stop):
-            for k in range(0, channels, LANES):
-                lanes = min(LANES, channels - k)
-                for i in range(r):
-                    for j in range(r):
-                        for lane in range(lanes):
-                            patch[(i * r + j) * LANES + lane] = weight[o, k + lane, i, j]
-                for j in range(r):
-                    combine("G", m, r, patch, j * LANES, r * LANES, rows, j * LANES, r * LANES)
-                begin = o * channels + k
-                if lanes == LANES:
-                    for i in range(n):
-                        combine("G", m, r, rows, i * r * LANES, LANES, U, i * n * point_step + begin, point_step)
-                else:
-                    for i in range(n):
-                        combine("G", m, r, rows, i * r * LANES, LANES, points, i * n * LANES, LANES)
-                    for p in range(n * n):
-                        for lane in range(lanes):
-                            U[p * point_step + begin + lane] = points[p * LANES + lane]
-
-    return _made_for(m, r, transform)
-
-
-@functools.cache
-def _transform_gradient(m: int, r: int) -> Any:
-    G, version = rows_of("G", m, r), VERSION
-
-    def transform_back(dU, point_step, dweight, start, stop):
-        """dweight[o, k] = G^T dU[:, o, k] G, the transpose of the kernels' transform; for o in [start, stop)."""
-        n, channels, _ = len(G), dweight.shape[1], version
-        points, rows = np.zeros(n * n * LANES, dU.dtype), np.empty(r * n * LANES, dU.dtype)
-        patch = np.empty(r * r * LANES, dU.dtype)
-        for o in range(start, stop):
-            for k in range(0, channels, LANES):
-                lanes = min(LANES, channels - k)
-                for p in range(n * n):
-                    for lane in range(lanes):
-                        points[p * LANES + lane] = dU[p * point_step + o * channels + k + lane]
-                for j in range(n):
-                    combine("G^T", m, r, points, j * LANES, n * LANES, rows, j * LANES, n * LANES)
-                for i in range(r):
-                    combine("G^T", m, r, rows, i * n * LANES, LANES, patch, i * r * LANES, LANES)
-                for i in range(r):
-                    for j in range(r):
-                        for lane in range(lanes):
-                            dweight[o, k + lane, i, j] = patch[(i * r + j) * LANES + lane]
-
-    return _made_for(m, r, transform_back)
 
 
 def forward(
@@ -276,7 +99,7 @@ def weight_gradient(
     r = -(-kernel_size[0] // stride[0])
     n = m + r - 1
     K, O = reads_x.arguments(0, groups)[-1], dy.shape[0] // groups
-    gather_x, gather_dy = _gather_inputs(m, r), _gather_dy(m, r)
+    gather_x, gather_y = gather_inputs(m, r), gather_dy(m, r)
     sums: dict[int, _Points] = {}  # of each thread, by the first unit of its range
 
     def sum_over(start: int, stop: int) -> None:
@@ -287,7 +110,7 @@ def weight_gradient(
             last = min(first + width, stop)
             for group in range(groups):
                 gather_x(x.reshape(-1), *reads_x.arguments(group, groups), V.flat, V.step, first, last)
-                gather_dy(dy.reshape(-1), *reads_dy.arguments(group, groups), dM.flat, dM.step, first, last)
+                gather_y(dy.reshape(-1), *reads_dy.arguments(group, groups), dM.flat, dM.step, first, last)
                 rows = total.matrices()[:, group * O : (group + 1) * O]
                 product = np.matmul(
                     dM.matrices(last - first),
@@ -303,7 +126,7 @@ def weight_gradient(
     for other in others:
         parallel_for(_add, n * n, dU.matrices(), other.matrices())
     dweight = np.empty((O * groups, K, r, r), x.dtype)
-    parallel_for(_transform_gradient(m, r), len(dweight), dU.flat, dU.step, dweight)
+    parallel_for(transform_gradient(m, r), len(dweight), dU.flat, dU.step, dweight)
     return _from_phases(dweight, kernel_size, stride)
 
 
@@ -332,8 +155,8 @@ def _correlate(x, reads, kernels, y, writes, m, groups, bias=None, relu=False):
     n, O = m + r - 1, O // groups
     U = _Points(n, O * groups, 1, x.dtype, K)
     grain = -(-WORTH_A_THREAD // (n * n * K))
-    parallel_for(_transform_kernels(m, r), O * groups, kernels, U.flat, U.step, grain=grain)
-    gather, scatter = _gather_inputs(m, r), _scatter(m, r)
+    parallel_for(transform_kernels(m, r), O * groups, kernels, U.flat, U.step, grain=grain)
+    gather, write = gather_inputs(m, r), scatter(m, r)
     bias = np.empty(0, x.dtype) if bias is None else bias
 
     def convolve(start: int, stop: int) -> None:
@@ -346,7 +169,7 @@ def _correlate(x, reads, kernels, y, writes, m, groups, bias=None, relu=False):
                 of_group = U.matrices()[:, group * O : (group + 1) * O]
                 np.matmul(of_group, V.matrices(last - first), out=M.matrices(last - first))
                 grid = writes.arguments(group, groups)
-                scatter(M.flat, M.step, y.reshape(-1), *grid, bias, relu, first, last)
+                write(M.flat, M.step, y.reshape(-1), *grid, bias, relu, first, last)
 
     parallel_for(convolve, reads.units(), grain=GRAIN)
 
