@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from strategies import numbers
 
 from tinynet.errors import NonFiniteError
-from tinynet.layers import LRN, Conv2d, MaxPool, ReLU, Sequential, fused
+from tinynet.layers import LRN, Conv2d, Flatten, Linear, MaxPool, ReLU, Sequential, fused
 
 DTYPES = st.sampled_from([np.float32, np.float64])
 
@@ -77,6 +77,16 @@ def test_the_block_of_the_papers_net():
     check_same(make, numbers((33, 3, 23, 21), np.float32))
 
 
+def test_a_relu_before_each_layer_whose_dx_is_new():
+    def make():
+        linear = Linear(6 * 2 * 2, 5)
+        linear.weight.data = numbers(linear.weight.shape, np.float32)
+        rows = [Flatten(), ReLU(), linear]
+        return [ReLU(), conv_of(4, 6, 3, stride=2), ReLU(), MaxPool(2, 1), *rows]
+
+    check_same(make, numbers((5, 4, 7, 7), np.float32))
+
+
 def kinds(steps):
     return [tuple(type(layer).__name__ for layer in layers) for layers, _ in steps]
 
@@ -87,9 +97,18 @@ def test_what_is_fused():
             return super().forward(x) + 1
 
     layers = [Conv2d(2, 4, 3), ReLU(), LRN(), MaxPool(2), Conv2d(4, 4, 3), MyReLU(), ReLU(), LRN(), ReLU(), MaxPool(2)]
-    ends = [("Conv2d",), ("MyReLU",), ("ReLU",), ("LRN",), ("ReLU",), ("MaxPool",)]
-    assert kinds(fused.forward_steps(layers)) == [("Conv2d", "ReLU"), ("LRN", "MaxPool"), *ends]
-    assert kinds(fused.backward_steps(layers)) == [*ends[::-1], ("ReLU", "LRN", "MaxPool"), ("Conv2d",)]
+    ends = [("Conv2d",), ("MyReLU",), ("ReLU",), ("LRN",)]
+    assert kinds(fused.forward_steps(layers)) == [
+        ("Conv2d", "ReLU"),
+        ("LRN", "MaxPool"),
+        *ends,
+        ("ReLU",),
+        ("MaxPool",),
+    ]
+    assert kinds(fused.backward_steps(layers)) == [
+        *[("ReLU", "MaxPool"), *ends[::-1]],
+        *[("ReLU", "LRN", "MaxPool"), ("Conv2d",)],
+    ]
 
 
 def test_a_subclass_computes_its_own():

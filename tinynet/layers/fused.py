@@ -1,4 +1,4 @@
-"""Neighbouring layers computed in one pass over memory: Conv2d and ReLU; LRN and MaxPool; ReLU, LRN, MaxPool backward.
+"""Neighbouring layers computed in one pass over memory, or in place, where memory is the limit.
 
 The numbers are those of the layers one after another, bit for bit, and what each keeps in `saved` serves either way, so
 a fused forward may be followed by plain backwards. Sequential looks here; the layers know nothing of it. Only these
@@ -12,9 +12,11 @@ import numpy as np
 
 from tinynet.layers.base import Layer
 from tinynet.layers.conv2d import Conv2d
+from tinynet.layers.linear import Linear
 from tinynet.layers.lrn import LRN
 from tinynet.layers.max_pool import MaxPool
 from tinynet.layers.relu import ReLU
+from tinynet.ops.elementwise import relu_backward
 from tinynet.ops.lrn import lrn_pool_forward, relu_lrn_pool_backward
 
 FEW = 32  # pictures; below, the fused loops over LRN's columns are too short to gain
@@ -44,9 +46,18 @@ def _relu_lrn_pool_backward(dy: np.ndarray, relu: Any, lrn: Any, pool: Any) -> n
     return relu_lrn_pool_backward(x, dy, place, lrn.normalisation, *pool.window[:3])
 
 
+def _relu_before_backward(dy: np.ndarray, relu: Any, layer: Any) -> np.ndarray:
+    dx, (y,) = layer.backward(dy), relu.saved
+    relu.check_dy(dx, y.shape)
+    return relu_backward(dx, y, out=dx)  # in place: dx is new, nobody else has seen it
+
+
 Table = dict[tuple[type[Layer], ...], Callable[..., Any]]
 FORWARD: Table = {(Conv2d, ReLU): _conv_relu, (LRN, MaxPool): _lrn_pool}
-BACKWARD: Table = {(ReLU, LRN, MaxPool): _relu_lrn_pool_backward}
+BACKWARD: Table = {
+    (ReLU, LRN, MaxPool): _relu_lrn_pool_backward,
+    **{(ReLU, kind): _relu_before_backward for kind in (Conv2d, MaxPool, Linear)},
+}
 
 
 Steps = list[tuple[tuple[Layer, ...], Callable[..., Any]]]

@@ -69,9 +69,9 @@ def relu(x: np.ndarray) -> np.ndarray:
     return y
 
 
-def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """dy where y > 0, else 0."""
-    dx = buffers.empty_like(y, dy.dtype)
+def relu_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """dy where y > 0, else 0; into `out` if given, which may be dy itself but must have no gaps in memory."""
+    dx = buffers.empty_like(y, dy.dtype) if out is None else out
     flat_dx, flat_dy, flat_y = in_memory_order(dx, dy, y)
     parallel_for(_relu_backward, dx.size, flat_dy, flat_y, flat_dx, grain=GRAIN)
     return dx

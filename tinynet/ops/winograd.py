@@ -31,6 +31,7 @@ SPARE = 16  # values between the points' matrices: at equal distances of 2**k th
 CHUNK = 1 << 22  # bytes of V and M that one thread works on at a time
 MAX_UNITS = 64  # in a chunk
 GRAIN = 2  # units of one thread, at the least
+FEW_POINTS = 8  # whose products are added to a sum while they are in the cache
 WORTH_A_THREAD = 1 << 18  # values of U
 
 
@@ -105,20 +106,20 @@ def weight_gradient(
     def sum_over(start: int, stop: int) -> None:
         width = _chunk(K + O, n, x.dtype, stop - start)
         V, dM = _Points(n, K, width, x.dtype), _Points(n, O, width, x.dtype)
-        total, part = _Points(n, O * groups, 1, x.dtype, K), _Points(n, O, 1, x.dtype, K)
+        total, part = _Points(n, O * groups, 1, x.dtype, K), buffers.empty((FEW_POINTS, O, K), x.dtype)
         for first in range(start, stop, width):
             last = min(first + width, stop)
             for group in range(groups):
                 gather_x(x.reshape(-1), *reads_x.arguments(group, groups), V.flat, V.step, first, last)
                 gather_y(dy.reshape(-1), *reads_dy.arguments(group, groups), dM.flat, dM.step, first, last)
-                rows = total.matrices()[:, group * O : (group + 1) * O]
-                product = np.matmul(
-                    dM.matrices(last - first),
-                    V.matrices(last - first).swapaxes(1, 2),
-                    out=rows if first == start else part.matrices(),
-                )
-                if first > start:
-                    rows += product
+                sums_of = total.matrices()[:, group * O : (group + 1) * O]
+                left, right = dM.matrices(last - first), V.matrices(last - first).swapaxes(1, 2)
+                if first == start:
+                    np.matmul(left, right, out=sums_of)
+                    continue
+                for p in range(0, n * n, FEW_POINTS):
+                    few = slice(p, min(p + FEW_POINTS, n * n))
+                    sums_of[few] += np.matmul(left[few], right[few], out=part[: few.stop - p])
         sums[start] = total
 
     parallel_for(sum_over, reads_x.units(), grain=GRAIN)
@@ -137,7 +138,9 @@ class _Points:
         self.n, self.rows = n, rows
         self.columns = units * LANES if values is None else values
         self.step = rows * self.columns + SPARE
-        self.flat = buffers.empty((n * n * self.step,), dtype)
+        length = n * n * self.step
+        # a power of two: layers of different sizes use the same memory in turn, and pages never touched cost nothing
+        self.flat = buffers.empty((1 << (length - 1).bit_length(),), dtype)[:length]
 
     def matrices(self, units: int | None = None) -> np.ndarray:
         """(n*n, rows, columns), a view; of `units` only, which lie closer together."""
