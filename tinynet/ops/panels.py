@@ -1,4 +1,4 @@
-"""Convolution as im2col and a matrix product, a panel of columns at a time: the general path of `tinynet.ops.conv2d`.
+"""Convolution as im2col and a matrix product, a panel of columns at a time: the general way of `conv_paths`.
 
 The whole matrix of `im2col` can be 25 times the picture, and writing it to memory and reading it back costs more than
 the product. A panel, some of its columns, stays in the second-level cache: filled, multiplied, forgotten. Any stride,

@@ -1,4 +1,4 @@
-"""Convolution by Winograd's algorithm, tile by tile, and its gradients: the fast path of `tinynet.ops.conv2d`.
+"""Convolution by Winograd's algorithm, tile by tile, and its gradients: one of the ways of `tinynet.ops.conv_paths`.
 
 One tile of m x m outputs reads n x n inputs, n = m + r - 1. Per tile, and all pictures of the batch side by side:
 
