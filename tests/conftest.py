@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tinynet.ops.parallel import get_num_threads, set_num_threads
+
 # a fixed choice of examples where a failure must be repeatable by pushing again; a fresh one at everyone's desk
 settings.register_profile(
     "tinynet",
@@ -40,6 +42,13 @@ def pytest_make_collect_report(collector):
         report.outcome = "failed"
         report.longrepr = f"skipped, which --forbid-skips does not allow: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def _threads_as_before():
+    before = get_num_threads()
+    yield
+    set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tinynet.ops import panels
-from tinynet.ops.parallel import get_num_threads, set_num_threads
+from tinynet.ops.parallel import set_num_threads
 
 ANY = [(0, 0, np.float32), (0, 0, np.float64)]
 CONV1 = Case(17, 3, 5, 27, 31, (11, 11), (4, 4), (2, 2))
@@ -16,11 +16,7 @@ SPREAD = Case(16, 2, 3, 9, 14, (3, 2), (1, 3), (4, 0), (2, 5), groups=2)
 GAPS = Case(33, 1, 2, 8, 7, (1, 2), (3, 4))  # a stride larger than the kernel
 
 
-@pytest.fixture(autouse=True)
-def _threads_as_before():
-    before = get_num_threads()
-    yield
-    set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("_threads_as_before")
 
 
 def path_of(case):

@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 from tinynet.ops import parallel
 from tinynet.ops.parallel import get_num_threads, parallel_for, set_num_threads
 
-
-@pytest.fixture(autouse=True)
-def _threads_as_before():
-    before = get_num_threads()
-    yield
-    set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("_threads_as_before")
 
 
 @given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 40))
