@@ -8,6 +8,7 @@ from strategies import Filling, Window, fillings, numbers, poolings
 from tinynet import gradcheck
 from tinynet.errors import GradcheckError
 from tinynet.layers import MaxPool
+from tinynet.ops.max_pool import max_pool
 
 OVERLAPPING = Window(2, 3, 7, 8, (3, 2), (2, 1))
 PADDED = Window(1, 2, 5, 6, (3, 4), (2, 3), (1, 2))
@@ -30,9 +31,25 @@ def sizes(window):
 @example(HANGING, Filling(np.float64, "batch innermost", "sliced"))
 def test_agrees_with_naive_loops(window, filling):
     x = filling.distinct_x(window.shape)
-    y, dx, _ = forward_backward(pool_of(window), x, filling.dy)
-    assert np.array_equal(y, oracles.max_pool(x, *sizes(window)))
-    assert_close(dx, oracles.max_pool_backward(x, filling.dy(y.shape), *sizes(window)), filling.dtype)
+    for training in (True, False):  # evaluation keeps no places, and finds them when it is asked
+        y, dx, _ = forward_backward(pool_of(window).train(training), x, filling.dy)
+        assert np.array_equal(y, oracles.max_pool(x, *sizes(window)))
+        assert_close(dx, oracles.max_pool_backward(x, filling.dy(y.shape), *sizes(window)), filling.dtype)
+
+
+@pytest.mark.parametrize("N", [1, 7, 8, 40])
+def test_evaluation_gives_the_same_for_few_pictures_and_for_many(N):
+    x = numbers((N, 2, 7, 6), np.float32)
+    for window in (HANGING, PADDED, OVERLAPPING):
+        assert np.array_equal(pool_of(window).eval()(x), pool_of(window)(x))
+
+
+def test_nan_wins_in_few_pictures():
+    """No layer lets it come so far; the loop keeps it visible all the same."""
+    x = numbers((2, 1, 6, 6))
+    x[1, 0, 2, 3] = np.nan
+    y = max_pool(x, (5, 5), (2, 2), (1, 1), (0, 0))
+    assert np.argwhere(np.isnan(y)).tolist() == [[1, 0, 1, 2], [1, 0, 1, 3], [1, 0, 2, 2], [1, 0, 2, 3]]
 
 
 @given(poolings(), fillings)

@@ -34,13 +34,13 @@ def _lrn_pool(x: np.ndarray, lrn: Any, pool: Any) -> np.ndarray:
     lrn.check_input(x)
     output = pool.output_shape(lrn.output_shape(x.shape))[2:]
     y, place = lrn_pool_forward(x, lrn.normalisation, output, *pool.window[:3])
-    lrn.saved, pool.saved = (x,), (x.shape, place)
+    lrn.saved, pool.saved = (x,), (x.shape, place, None)
     return y
 
 
 def _relu_lrn_pool_backward(dy: np.ndarray, relu: Any, lrn: Any, pool: Any) -> np.ndarray:
-    (x,), (y,), (shape, place) = lrn.saved, relu.saved, pool.saved
-    if x is not y or shape != x.shape or len(x) < FEW or dy.dtype != x.dtype:
+    (x,), (y,), (shape, place, _) = lrn.saved, relu.saved, pool.saved
+    if x is not y or shape != x.shape or place is None or len(x) < FEW or dy.dtype != x.dtype:
         return relu.backward(lrn.backward(pool.backward(dy)))
     pool.check_dy(dy, pool.output_shape(shape))
     return relu_lrn_pool_backward(x, dy, place, lrn.normalisation, *pool.window[:3])

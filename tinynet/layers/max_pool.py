@@ -1,5 +1,5 @@
 from tinynet.layers.base import Layer
-from tinynet.ops.max_pool import max_pool_backward, max_pool_forward
+from tinynet.ops.max_pool import max_pool, max_pool_backward, max_pool_forward
 from tinynet.ops.window import Pair, checked_pair, window_output
 
 
@@ -34,13 +34,19 @@ class MaxPool(Layer):
     def forward(self, x):
         self.check_input(x)
         output = self.output_shape(x.shape)[2:]
+        if not self.training:
+            self.saved = x.shape, None, x
+            return max_pool(x, output, *self.window[:3])
         y, place = max_pool_forward(x, output, *self.window[:3])
-        self.saved = x.shape, place
+        self.saved = x.shape, place, None
         return y
 
     def backward(self, dy):
-        shape, place = self.saved
-        self.check_dy(dy, self.output_shape(shape))
+        shape, place, x = self.saved
+        output = self.output_shape(shape)
+        self.check_dy(dy, output)
+        if place is None:  # forward ran in evaluation mode, where nobody but a picture of the gradient asks for it
+            place = max_pool_forward(x, output[2:], *self.window[:3])[1]
         return max_pool_backward(dy, place, shape[2:], *self.window[:3])
 
     def output_shape(self, shape):
