@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import numpy as np
@@ -215,6 +216,30 @@ def conv_by(algorithm, window, dtype=np.float64):
     layer = conv_of(window, dtype)
     layer.algorithm = algorithm
     return layer
+
+
+def test_evaluation_keeps_kernels_only_as_long_as_they_are_right():
+    """In evaluation mode, forward and gradients are those of a fresh layer, after training and any change of weight."""
+    layer, x = Conv2d(16, 24, 3, padding=1, algorithm="winograd"), numbers((1, 16, 9, 8), np.float32)
+
+    def check():
+        fresh = Conv2d(16, 24, 3, padding=1, algorithm="im2col")
+        fresh.load_state_dict(layer.state_dict())
+        for each in (layer, fresh):
+            each.zero_grad()
+        assert_close(layer(x), fresh(x), np.float32)
+        dy = numbers((1, 24, 9, 8), np.float32, seed=2)
+        assert_close(layer.backward(dy), fresh.backward(dy), np.float32)
+        assert_close(layer.weight.grad, fresh.weight.grad, np.float32)
+
+    for change in (layer.eval, lambda: layer.weight.data.__imul__(2), layer.train, layer.eval):
+        change()
+        check()
+        check()
+    assert layer._kept is not None
+    layer.train()(x)
+    assert layer._kept is None  # memory for nothing while the weights change
+    assert_close(copy.deepcopy(layer.eval())(x), layer(x), np.float32)
 
 
 @pytest.mark.parametrize("algorithm", conv_paths.ALGORITHMS)

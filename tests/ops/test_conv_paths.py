@@ -108,6 +108,13 @@ def test_tiles_fit_the_picture():
     assert conv_paths.tile((128, 384, 24, 24), weight, window) == 6
 
 
+def test_kernels_that_are_kept_make_winograd_pay_for_one_picture():
+    one = (1, 192, 13, 13), (1, 384, 13, 13), (384, 192, 3, 3), ((3, 3), (1, 1), (1, 1), (1, 1))
+    assert conv_paths.choose(*one) == "panels"
+    assert conv_paths.choose(*one, kept=True) == "winograd"
+    assert conv_paths.tile(*one[1:], kept=True) == 3  # 25 tiles are two units: one a thread
+
+
 def test_the_choice():
     """Many channels and pictures pay for the transforms, few do not; what winograd cannot do goes to panels."""
     wide = (128, 192, 13, 13), (128, 384, 13, 13), (384, 192, 3, 3)

@@ -58,7 +58,8 @@ def test_what_lies_between_the_elements_does_not_count():
 def test_relu(shape, layout, dtype, seed):
     x = numbers(shape, dtype, layout, seed)
     before = x.copy()
-    y = relu(x)
+    y, finite = relu(x)
+    assert finite
     assert y.dtype == dtype
     assert np.array_equal(y, np.maximum(before, 0))
     assert np.array_equal(x, before)
@@ -81,7 +82,8 @@ def test_relu_backward(shape, layout, dy_layout, dtype, seed):
 @pytest.mark.parametrize("shape", [(3, 5, 151, 173), (2, 3, 4, 5)])  # on several threads and on one
 def test_large_arrays(layout, shape):
     x, dy = numbers(shape, np.float32, layout), numbers(shape, np.float32, "transposed", 1)
-    y = relu(x)
+    y, finite = relu(x)
+    assert finite
     assert np.array_equal(y, np.maximum(x, 0))
     dx = relu_backward(dy, y)
     assert np.array_equal(dx, np.where(x > 0, dy, 0))
@@ -89,7 +91,8 @@ def test_large_arrays(layout, shape):
 
 
 def test_special_values():
-    y = relu(np.array([-1, -0.0, np.nan, np.inf, -np.inf, 2]))
+    y, finite = relu(np.array([-1, -0.0, np.nan, np.inf, -np.inf, 2]))
+    assert not finite
     assert np.array_equal(y, [0, 0, np.nan, np.inf, np.nan, 2], equal_nan=True)
     assert not np.signbit(y[:2]).any()
     assert relu_backward(np.full(4, 3.0), np.array([-0.0, 0.0, 1e-300, np.inf])).tolist() == [0, 0, 3, 3]
@@ -138,9 +141,41 @@ def test_relu_backward_makes_no_number_of_what_lay_in_memory():
     """A block of float64 that comes back must not be converted to float32 before it is written."""
     y, dy = numbers((300, 300)), numbers((300, 300), np.float32, seed=1)
     for _ in range(2):
-        used = elementwise.relu(y)
+        used, _ = elementwise.relu(y)
         used[...] = 1e300
         del used
         dx = elementwise.relu_backward(dy, y)  # warnings are errors here
     assert dx.dtype == np.float32
     assert np.array_equal(dx, np.where(y > 0, dy, 0))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK + 1, 3 * GRAIN + 7])
+def test_relu_sees_one_bad_value_anywhere(size, bad):
+    for place in {0, size // 2, size - 1}:
+        x = numbers((size,), np.float32)
+        x[place] = bad
+        assert not relu(x)[1]
+
+
+@given(shapes, st.tuples(layouts, layouts), dtypes, seeds)
+def test_same_bits(shape, two, dtype, seed):
+    values = numbers(shape, dtype, seed=seed)
+    a, b = (LAYOUTS[layout](values) for layout in two)
+    assert elementwise.same_bits(a, b)
+    other = values.copy()
+    other.flat[other.size // 2] = np.nextafter(other.flat[other.size // 2], np.inf, dtype=dtype)
+    assert not elementwise.same_bits(a, LAYOUTS[two[1]](other))
+
+
+def test_same_bits_tells_apart_what_compares_equal():
+    zero, nan = np.zeros(3), np.full(3, np.nan)
+    assert not elementwise.same_bits(zero, -zero)
+    assert elementwise.same_bits(nan, nan.copy())
+    assert not elementwise.same_bits(zero, zero.astype(np.float32))
+    assert not elementwise.same_bits(zero, np.zeros((3, 1)))
+    long = numbers((3 * GRAIN + 7,), np.float32)
+    changed = long.copy()
+    changed[-1] += 1
+    assert elementwise.same_bits(long, long.copy())
+    assert not elementwise.same_bits(long, changed)

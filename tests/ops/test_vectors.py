@@ -5,7 +5,7 @@ from checks import assert_close, same_bits
 from strategies import numbers
 
 from tinynet.ops import vectors
-from tinynet.ops.vectors import LANES, combine
+from tinynet.ops.vectors import LANES, ROWS, combine, multiply_rows
 
 NAMES = ("B^T", "A^T", "G", "A", "G^T")
 
@@ -63,3 +63,36 @@ def test_a_matrix_must_be_known_when_the_kernel_is_compiled():
 
     with pytest.raises(numba.core.errors.TypingError, match="combine"):
         call(2, np.ones(99), np.ones(99))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("number", [1, 3, ROWS])
+@pytest.mark.parametrize("length", [0, 1, 7])
+def test_rows_times_a_matrix(number, length, dtype):
+    """At odd places with gaps between the rows; the gaps stay."""
+
+    @numba.njit
+    def compiled(a, b, out):
+        multiply_rows(number, a, 2, 11, b, 3, 19, length, out, 5, 21)
+
+    a, b = numbers((2 + number * 11,), dtype), numbers((3 + 7 * 19 + LANES,), dtype, seed=1)
+    out = np.full(5 + (number - 1) * 21 + LANES + 2, 7, dtype)
+    python, expected = out.copy(), out.astype(np.float64)
+    compiled(a, b, out)
+    if length:
+        multiply_rows(number, a, 2, 11, b, 3, 19, length, python, 5, 21)
+        assert_close(python, out, dtype)
+    for i in range(number):
+        terms = [float(a[2 + i * 11 + k]) * b[3 + k * 19 :][:LANES].astype(float) for k in range(length)]
+        expected[5 + i * 21 :][:LANES] = sum(terms, np.zeros(LANES))
+    assert_close(out, expected, dtype)
+    assert np.array_equal(out == 7, expected == 7)
+
+
+def test_the_number_of_rows_must_be_known_when_the_kernel_is_compiled():
+    @numba.njit
+    def call(number, a):
+        multiply_rows(number, a, 0, 1, a, 0, LANES, 1, a, 0, LANES)
+
+    with pytest.raises(numba.core.errors.TypingError, match="multiply_rows"):
+        call(2, np.ones(99))

@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tinynet.ops import winograd
-from tinynet.ops.parallel import get_num_threads, set_num_threads
+from tinynet.ops.parallel import set_num_threads
 
 # each compiles loops of its own
 TILES = [(5, 3, np.float32), (4, 5, np.float32), (3, 2, np.float32), (2, 3, np.float64)]
-FACTORIES = "gather_inputs", "gather_dy", "scatter", "transform_kernels", "transform_gradient"
+FACTORIES = "gather_inputs", "gather_dy", "scatter", "transform_kernels", "transform_gradient", "multiply_few"
 
 CONV1 = Case(17, 3, 5, 27, 31, (11, 11), (4, 4), (2, 2), m=5)  # AlexNet's first: 16 phases, and taps that are missing
 TOWERS = Case(33, 17, 3, 13, 11, (5, 5), (1, 1), (2, 2), groups=2, m=4)
@@ -21,11 +21,7 @@ WIDE_BORDER = Case(2, 3, 4, 6, 1, (3, 3), (1, 1), (5, 4), m=5)  # most windows s
 UNEVEN = Case(15, 2, 3, 9, 14, (3, 6), (1, 2), (0, 7), groups=2, m=5)
 
 
-@pytest.fixture(autouse=True)
-def _threads_as_before():
-    before = get_num_threads()
-    yield
-    set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("_threads_as_before")
 
 
 def path_of(case):
@@ -37,15 +33,16 @@ def path_of(case):
     )
 
 
-@given(fast_cases(TILES), st.integers(1, 3), st.sampled_from([1, 3, 64]))
-@example(CONV1, 2, 64)
-@example(TOWERS, 3, 3)
-@example(WIDE_BORDER, 1, 64)
-@example(UNEVEN, 2, 1)
-def test_agrees_with_the_reference(case, threads, most_units):
+@given(fast_cases(TILES), st.integers(1, 3), st.sampled_from([1, 3, 64]), st.sampled_from([0, 64]))
+@example(CONV1, 2, 64, 0)
+@example(TOWERS, 3, 3, 64)
+@example(TOWERS, 3, 3, 0)
+@example(WIDE_BORDER, 1, 64, 64)
+@example(UNEVEN, 2, 1, 64)
+def test_agrees_with_the_reference(case, threads, most_units, few_units):
     set_num_threads(threads)
     # many chunks of few pictures, and many threads for few kernels
-    with mock.patch.multiple(winograd, MAX_UNITS=most_units, WORTH_A_THREAD=1):
+    with mock.patch.multiple(winograd, MAX_UNITS=most_units, WORTH_A_THREAD=1, FEW_UNITS=few_units):
         assert_right(case, path_of(case))
 
 
@@ -95,9 +92,9 @@ def test_python_and_machine_code_agree(case, monkeypatch):
     called = set()
 
     def python(name, factory):
-        def of_this_size(m, r):
+        def of_this_size(*size):
             called.add(name)
-            return factory(m, r).py_func
+            return factory(*size).py_func
 
         return of_this_size
 
@@ -106,6 +103,22 @@ def test_python_and_machine_code_agree(case, monkeypatch):
     for got, compiled in zip(results(case, path_of(case), *arrays), expected, strict=True):
         assert_close(got, compiled)
     assert called == set(FACTORIES)
+
+
+def test_kept_kernels_follow_the_weight(monkeypatch):
+    """Whoever writes into the weight, in whatever way, gets kernels made of what stands there now."""
+    transform, made = winograd._transformed, []
+    monkeypatch.setattr(winograd, "_transformed", lambda *args: made.append(args) or transform(*args))
+    weight, kept = np.random.default_rng(0).normal(size=(6, 4, 3, 3)), winograd.KeptKernels()
+    for change in (lambda: None, lambda: weight.__setitem__((5, 3, 2, 2), 7), lambda: weight.__imul__(-1)):
+        change()
+        for _ in range(2):
+            U = kept.of(weight, 4, (1, 1))
+            assert np.array_equal(U.matrices(), transform(weight, 4).matrices())
+    assert len(made) == 3
+    assert kept.of(weight, 2, (1, 1)).n == 4
+    assert kept.of(weight.astype(np.float32), 2, (1, 1)).flat.dtype == np.float32
+    assert kept.of(weight, 4, (2, 2)).columns == 16  # the stride's phases
 
 
 @pytest.mark.parametrize("channels", [3, 16, 17])

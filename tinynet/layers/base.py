@@ -157,11 +157,16 @@ class Layer:
 
     # checks
 
-    def check_input(self, x: np.ndarray, shape: tuple[Size, ...] | None = None) -> None:
+    def check_input(self, x: np.ndarray, shape: tuple[Size, ...] | None = None, finite: bool = True) -> None:
         """Raises TypeError unless x is a float32 or float64 array, ValueError unless it has the `shape`, in which a
-        letter stands for any size, and NonFiniteError if it holds NaN or infinity."""
+        letter stands for any size, and NonFiniteError, unless finite=False, if it holds NaN or infinity."""
         self.__dict__.pop("_saved", None)  # of an earlier forward: should this one fail, backward must not use it
         self._check_array("x", x, shape)
+        if finite:
+            self.check_finite(x)
+
+    def check_finite(self, x: np.ndarray) -> None:
+        """Raises NonFiniteError if x holds NaN or infinity."""
         if not all_finite(x):
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
             raise NonFiniteError(str(self), f"expected finite numbers in x, got {x[index]} at index {index}")

@@ -6,6 +6,7 @@ from tinynet.ops import conv_paths, elementwise
 from tinynet.ops.conv2d import col2im, im2col
 from tinynet.ops.matmul import matmul
 from tinynet.ops.window import Pair, checked_counts, checked_window, window_output
+from tinynet.ops.winograd import KeptKernels
 
 
 class Conv2d(Layer):
@@ -51,6 +52,7 @@ class Conv2d(Layer):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.weight = init.he_normal_parameter(self, (out_channels, in_channels // groups, *self.window[0]), seed)
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
+        self._kept: KeptKernels | None = None  # in evaluation mode, where weights stay as they are
         self._algorithm = "auto"
         self.algorithm = algorithm
 
@@ -61,14 +63,18 @@ class Conv2d(Layer):
         self.saved = (x,)
         weight = self.weight.data.astype(x.dtype, copy=False)
         bias = None if self.bias is None else self.bias.data.astype(x.dtype, copy=False)
+        if self.training:
+            self._kept = None
+        elif self._kept is None:
+            self._kept = KeptKernels()
         if (path := self.path(x.shape)) != "im2col":
-            return conv_paths.forward(path, x, weight, bias, (OH, OW), self.window, self.groups, relu)
+            return conv_paths.forward(path, x, weight, bias, (OH, OW), self.window, self.groups, relu, self._kept)
         cols = im2col(x, *self.window).reshape(self.groups, -1, OH * OW * N)
         y = matmul(self._rows(weight), cols)  # (G, O/G, OH*OW*N)
         if bias is not None:
             y += bias.reshape(self.groups, -1, 1)
         y = y.reshape(O, OH, OW, N).transpose(3, 0, 1, 2)
-        return elementwise.relu(y) if relu else y
+        return elementwise.relu(y)[0] if relu else y
 
     def backward(self, dy):
         (x,) = self.saved
@@ -113,7 +119,7 @@ class Conv2d(Layer):
         """The algorithm that runs for an x of `shape`, (N, C, H, W): "winograd", "panels" or "im2col"."""
         if self.algorithm != "auto":
             return self.algorithm
-        return conv_paths.choose(shape, self.output_shape(shape), self.weight.shape, self.window)
+        return conv_paths.choose(shape, self.output_shape(shape), self.weight.shape, self.window, not self.training)
 
     def output_shape(self, shape):
         self.check_shape("x", shape, ("N", self.in_channels, "H", "W"))

@@ -10,8 +10,10 @@ class ReLU(Layer):
     """
 
     def forward(self, x):
-        self.check_input(x)
-        y = relu(x)
+        self.check_input(x, finite=False)
+        y, finite = relu(x)  # one pass over memory
+        if not finite:
+            self.check_finite(x)
         self.saved = (y,)
         return y
 

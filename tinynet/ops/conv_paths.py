@@ -25,22 +25,28 @@ ALGORITHMS = ("auto", "winograd", "panels", "im2col")
 TRANSFORM, TRANSFORM_KERNEL, FILL = 30, 80, 6
 
 
-def choose(x_shape: tuple[int, ...], y_shape: tuple[int, ...], weight_shape: tuple[int, ...], window: Window) -> str:
+def choose(
+    x_shape: tuple[int, ...],
+    y_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    window: Window,
+    kept: bool = False,
+) -> str:
     """ "winograd" or "panels": which should be faster for x (N, C, H, W), y (N, O, OH, OW), weight (O, C/groups, KH,
-    KW)."""
+    KW). kept: the transformed kernels stay from one call to the next."""
     N, O, OH, OW = y_shape
     taps = weight_shape[1] * weight_shape[2] * weight_shape[3]
     groups = x_shape[1] // weight_shape[1]
     direct = N * OH * OW * (O * taps + FILL * taps * groups)
-    m = tile(y_shape, weight_shape, window)
-    return "winograd" if m and _work(m, y_shape, weight_shape, window, groups) < direct else "panels"
+    m = tile(y_shape, weight_shape, window, kept)
+    return "winograd" if m and _work(m, y_shape, weight_shape, window, groups, kept) < direct else "panels"
 
 
-def tile(y_shape: tuple[int, ...], weight_shape: tuple[int, ...], window: Window) -> int:
+def tile(y_shape: tuple[int, ...], weight_shape: tuple[int, ...], window: Window, kept: bool = False) -> int:
     """The m of the best F(m, r) for outputs (N, O, OH, OW); 0 where Winograd's algorithm does not apply."""
     r = taps_a_phase(window)
     sizes = range(2, max(POINTS) - r + 2) if r > 1 else ()
-    return min(sizes, key=lambda m: _work(m, y_shape, weight_shape, window, 1), default=0)
+    return min(sizes, key=lambda m: _work(m, y_shape, weight_shape, window, 1, kept), default=0)
 
 
 def taps_a_phase(window: Window) -> int:
@@ -50,13 +56,17 @@ def taps_a_phase(window: Window) -> int:
     return down if down == across and dilation == (1, 1) else 0
 
 
-def _work(m: int, y_shape: tuple[int, ...], weight_shape: tuple[int, ...], window: Window, groups: int) -> float:
+def _work(
+    m: int, y_shape: tuple[int, ...], weight_shape: tuple[int, ...], window: Window, groups: int, kept: bool
+) -> float:
     """Of the whole convolution, in multiply-accumulates."""
     N, O, OH, OW = y_shape
     (_, stride, _, _), r = window, taps_a_phase(window)
-    points, columns = (m + r - 1) ** 2, -(-(-(-OH // m) * -(-OW // m) * N) // LANES) * LANES
+    points, pair = (m + r - 1) ** 2, 2 * LANES  # one unit would be the work of one thread, while another waits
+    columns = -(-(-(-OH // m) * -(-OW // m) * N) // pair) * pair
     channels = weight_shape[1] * stride[0] * stride[1]  # of a group
-    return points * (columns * (channels * O + TRANSFORM * (channels * groups + O)) + TRANSFORM_KERNEL * channels * O)
+    transform = 0 if kept else TRANSFORM_KERNEL * channels * O
+    return points * (columns * (channels * O + TRANSFORM * (channels * groups + O)) + transform)
 
 
 def forward(
@@ -68,13 +78,14 @@ def forward(
     window: Window,
     groups: int,
     relu: bool,
+    kept: winograd.KeptKernels | None = None,
 ) -> np.ndarray:
-    """y (N, O, *output); negative values become 0 if relu."""
+    """y (N, O, *output); negative values become 0 if relu. `kept`: of this layer, if its weight stays for a while."""
     y = buffers.empty((len(weight), *output, len(x)), x.dtype)
     with one_thread_blas():
         if algorithm == "winograd":
-            m = tile(batch_first(y).shape, weight.shape, window)
-            winograd.forward(batch_last(x), weight, y, m, *window[1:3], groups, bias, relu)
+            m = tile(batch_first(y).shape, weight.shape, window, kept is not None)
+            winograd.forward(batch_last(x), weight, y, m, *window[1:3], groups, bias, relu, kept)
         else:
             panels.forward(batch_last(x), weight, y, window, groups, bias, relu)
     return batch_first(y)

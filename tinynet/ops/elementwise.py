@@ -30,11 +30,28 @@ def _mark_not_finite(x, marks, start, stop):
 
 
 @kernel
-def _relu(x, y, start, stop):
-    x, y = x[start:stop], y[start:stop]
-    zero = y.dtype.type(0)
-    for i in range(len(x)):
-        y[i] = x[i] if x[i] > 0 else x[i] * zero + zero  # NaN stays, and -inf times 0 is NaN
+def _mark_different(a, b, marks, start, stop):
+    """marks[block] = whether block number `block` of the whole numbers a and b differ."""
+    for block in range(start, stop):
+        begin = block * BLOCK
+        part_a, part_b, different = a[begin : begin + BLOCK], b[begin : begin + BLOCK], a.dtype.type(0)
+        for i in range(len(part_a)):
+            different |= part_a[i] ^ part_b[i]
+        marks[block] = different != 0
+
+
+@any_order_kernel
+def _relu(x, y, marks, start, stop):
+    """y = max(x, 0); marks[block] as in `_mark_not_finite`, while x is in the cache."""
+    for block in range(start, stop):
+        begin = block * BLOCK
+        part, target, zero = x[begin : begin + BLOCK], y[begin : begin + BLOCK], x.dtype.type(0)
+        for i in range(len(part)):
+            target[i] = part[i] if part[i] > 0 else part[i] * zero + zero  # NaN stays, and -inf times 0 is NaN
+        total = zero
+        for i in range(len(part)):
+            total += part[i] - part[i]
+        marks[block] = total != total
 
 
 @kernel
@@ -61,12 +78,24 @@ def all_finite(x: np.ndarray) -> bool:
     return not marks.any()
 
 
-def relu(x: np.ndarray) -> np.ndarray:
-    """max(x, 0); x of any shape. NaN and -inf give NaN, so that a check of the result finds them."""
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether the float arrays a and b have one shape and dtype and the same values, NaN and the sign of 0 included."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    bits = {4: np.uint32, 8: np.uint64}[a.itemsize]
+    flat_a, flat_b = (flat.view(bits) for flat in in_memory_order(a, b))
+    marks = np.empty(-(-a.size // BLOCK), np.bool_)
+    parallel_for(_mark_different, len(marks), flat_a, flat_b, marks, grain=GRAIN // BLOCK)
+    return not marks.any()
+
+
+def relu(x: np.ndarray) -> tuple[np.ndarray, bool]:
+    """max(x, 0), and whether all of x is finite; x of any shape. NaN and -inf give NaN."""
     y = buffers.empty_like(x)
     flat_y, flat_x = in_memory_order(y, x)
-    parallel_for(_relu, x.size, flat_x, flat_y, grain=GRAIN)
-    return y
+    marks = np.empty(-(-x.size // BLOCK), np.bool_)
+    parallel_for(_relu, len(marks), flat_x, flat_y, marks, grain=GRAIN // BLOCK)
+    return y, not marks.any()
 
 
 def relu_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""A small constant matrix times a column of vectors, as straight-line vector code.
+"""Two products with vectors as straight-line vector code, where a compiler makes poor code of plain loops.
+
+`combine` multiplies a small constant matrix by a column of vectors, `multiply_rows` some rows of numbers by a matrix
+that is one vector wide.
 
 A transform such as Winograd's takes a few rows of pixels to a few other rows, by a matrix that is known when the kernel
 is compiled. Written as loops, the compiler reads and writes memory for each term; here the rows are loaded once, the
@@ -9,6 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -66,10 +70,7 @@ def _combine(typing_context: Any, name, m, r, source, first, step, target, targe
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits = source.dtype.bitwidth
-        vector = ir.VectorType(context.get_value_type(source.dtype), LANES)
-        multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{LANES}f{bits}"
-        )
+        vector, multiply_add = _vector_type(context, builder, source.dtype)
 
         def pointers(array_type, number, array, at, step):
             data = context.make_array(array_type)(context, builder, array).data
@@ -94,3 +95,86 @@ def _combine(typing_context: Any, name, m, r, source, first, step, target, targe
         return context.get_dummy_value()
 
     return signature, generate
+
+
+ROWS = 8 if "avx512f" in llvm.get_host_cpu_features() else 4  # that multiply_rows does at a time: as registers allow
+
+
+def multiply_rows(
+    number: int,
+    a: np.ndarray,
+    a_first: int,
+    a_step: int,
+    b: np.ndarray,
+    b_first: int,
+    b_step: int,
+    length: int,
+    out: np.ndarray,
+    out_first: int,
+    out_step: int,
+) -> None:
+    """out row i = the sum over k < length of a[i, k] * row k of b, for i < number.
+
+    All arrays are flat. a[i, k] stands at a_first + i * a_step + k; row k of b is the LANES values that begin at
+    b_first + k * b_step, and row i of out likewise. `number` must be a constant where a kernel calls this. Nothing is
+    checked: the caller knows that all rows lie inside.
+    """
+    B = np.array([b[b_first + k * b_step :][:LANES] for k in range(length)])
+    for i in range(number):
+        out[out_first + i * out_step :][:LANES] = a[a_first + i * a_step :][:length] @ B
+
+
+@overload(multiply_rows, prefer_literal=True)
+def _compiled_multiply_rows(number, a, a_first, a_step, b, b_first, b_step, length, out, out_first, out_step):
+    if not isinstance(number, types.Literal):
+        return None
+    rows = number.literal_value
+
+    def body(number, a, a_first, a_step, b, b_first, b_step, length, out, out_first, out_step):
+        _multiply_rows(rows, a, a_first, a_step, b, b_first, b_step, length, out, out_first, out_step)  # type: ignore[call-arg]
+
+    return body
+
+
+@intrinsic(prefer_literal=True)
+def _multiply_rows(
+    typing_context: Any, number, a, a_first, a_step, b, b_first, b_step, length, out, out_first, out_step
+):
+    rows, count = number.literal_value, types.intp
+    signature = types.void(number, a, count, count, b, count, count, count, out, count, count)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector, multiply_add = _vector_type(context, builder, out.dtype)
+        align = out.dtype.bitwidth // 8
+        _, a_first, a_step, b_first, b_step, length, out_first, out_step = (args[i] for i in (0, 2, 3, 5, 6, 7, 9, 10))
+        numbers, vectors, results = (
+            context.make_array(kind)(context, builder, args[i]).data for kind, i in ((a, 1), (b, 4), (out, 8))
+        )
+        row_at = [builder.add(a_first, builder.mul(a_step, ir.Constant(a_step.type, i))) for i in range(rows)]
+        zero = ir.Constant(vector, [0.0] * LANES)
+        totals = [cgutils.alloca_once(builder, vector) for _ in range(rows)]  # which LLVM keeps in registers
+        for total in totals:
+            builder.store(zero, total)
+        with cgutils.for_range(builder, length) as loop:
+            at = builder.add(b_first, builder.mul(loop.index, b_step))
+            row = builder.load(builder.bitcast(builder.gep(vectors, [at]), vector.as_pointer()), align=align)
+            for begin, total in zip(row_at, totals, strict=True):
+                factor = builder.load(builder.gep(numbers, [builder.add(begin, loop.index)]))
+                lane = builder.insert_element(zero, factor, ir.Constant(ir.IntType(32), 0))
+                every = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+                factors = builder.shuffle_vector(lane, zero, every)
+                builder.store(builder.call(multiply_add, [factors, row, builder.load(total)]), total)
+        for i, total in enumerate(totals):
+            at = builder.add(out_first, builder.mul(out_step, ir.Constant(out_step.type, i)))
+            place = builder.bitcast(builder.gep(results, [at]), vector.as_pointer())
+            builder.store(builder.load(total), place, align=align)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _vector_type(context: Any, builder: Any, dtype: Any) -> tuple[Any, Any]:
+    """LLVM's type of LANES values, and its a * b + c for them."""
+    vector = ir.VectorType(context.get_value_type(dtype), LANES)
+    kind = ir.FunctionType(vector, [vector] * 3)
+    return vector, cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f{dtype.bitwidth}")

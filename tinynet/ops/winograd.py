@@ -22,15 +22,24 @@ from typing import Any
 import numpy as np
 
 from tinynet.ops import buffers
+from tinynet.ops.elementwise import same_bits
 from tinynet.ops.parallel import parallel_for
 from tinynet.ops.vectors import LANES
 from tinynet.ops.window import Pair
-from tinynet.ops.winograd_loops import gather_dy, gather_inputs, scatter, transform_gradient, transform_kernels
+from tinynet.ops.winograd_loops import (
+    gather_dy,
+    gather_inputs,
+    multiply_few,
+    scatter,
+    transform_gradient,
+    transform_kernels,
+)
 
 SPARE = 16  # values between the points' matrices: at equal distances of 2**k they would meet in one cache set
 CHUNK = 1 << 22  # bytes of V and M that one thread works on at a time
 MAX_UNITS = 64  # in a chunk
-GRAIN = 2  # units of one thread, at the least
+FEW_UNITS = 4  # for which our own product is faster than BLAS, which first copies U
+GRAIN = 1  # units of one thread, at the least
 FEW_POINTS = 8  # whose products are added to a sum while they are in the cache
 WORTH_A_THREAD = 1 << 18  # values of U
 
@@ -65,12 +74,14 @@ def forward(
     groups: int,
     bias: np.ndarray | None = None,
     relu: bool = False,
+    kept: "KeptKernels | None" = None,
 ) -> None:
     """y = convolution of x by weight, plus bias, by F(m, r) tiles; x (C, H, W, N), y (O, OH, OW, N), weight (O,
-    C/groups, KH, KW), r = ceil(KH / stride)."""
+    C/groups, KH, KW), r = ceil(KH / stride). `kept` spares U's computation while the weight stays the same."""
     tiles = -(-y.shape[1] // m), -(-y.shape[2] // m)
     reads, writes = Grid(x.shape, stride, padding, tiles), Grid(y.shape, (1, 1), (0, 0), tiles)
-    _correlate(x, reads, _phases(weight, stride), y, writes, m, groups, bias, relu)
+    U = _transformed(_phases(weight, stride), m) if kept is None else kept.of(weight, m, stride)
+    _correlate(x, reads, U, y, writes, m, groups, bias, relu)
 
 
 def input_gradient(
@@ -88,7 +99,7 @@ def input_gradient(
     tiles = -(-rows // m), -(-columns // m)
     reads = Grid(dy.shape, (1, 1), (r - 1 - q[0], r - 1 - q[1]), tiles)
     writes = Grid(dx.shape, stride, (padding[0] - q[0] * stride[0], padding[1] - q[1] * stride[1]), tiles)
-    _correlate(dy, reads, turned, dx, writes, m, groups)
+    _correlate(dy, reads, _transformed(turned, m), dx, writes, m, groups)
 
 
 def weight_gradient(
@@ -138,9 +149,7 @@ class _Points:
         self.n, self.rows = n, rows
         self.columns = units * LANES if values is None else values
         self.step = rows * self.columns + SPARE
-        length = n * n * self.step
-        # a power of two: layers of different sizes use the same memory in turn, and pages never touched cost nothing
-        self.flat = buffers.empty((1 << (length - 1).bit_length(),), dtype)[:length]
+        self.flat = buffers.empty((n * n * self.step,), dtype)
 
     def matrices(self, units: int | None = None) -> np.ndarray:
         """(n*n, rows, columns), a view; of `units` only, which lie closer together."""
@@ -153,13 +162,35 @@ def _add(total: np.ndarray, more: np.ndarray, start: int, stop: int) -> None:
     total[start:stop] += more[start:stop]
 
 
-def _correlate(x, reads, kernels, y, writes, m, groups, bias=None, relu=False):
+class KeptKernels:
+    """U of a layer's weight, from one call to the next. The weight is an array that anybody may write into, so it is
+    compared with a copy each time: a tenth of the work of computing U."""
+
+    def __init__(self) -> None:
+        self.weight = np.empty(0)
+        self.made_by: tuple[int, Pair] | None = None
+
+    def of(self, weight: np.ndarray, m: int, stride: Pair) -> "_Points":
+        if self.made_by != (m, stride) or not same_bits(weight, self.weight):
+            self.U = _transformed(_phases(weight, stride), m)
+            self.weight, self.made_by = weight.copy(), (m, stride)
+        return self.U
+
+
+def _transformed(kernels: np.ndarray, m: int) -> "_Points":
+    """U of kernels (O, K, r, r)."""
     O, K, r, _ = kernels.shape
-    n, O = m + r - 1, O // groups
-    U = _Points(n, O * groups, 1, x.dtype, K)
+    n = m + r - 1
+    U = _Points(n, O, 1, kernels.dtype, K)
     grain = -(-WORTH_A_THREAD // (n * n * K))
-    parallel_for(transform_kernels(m, r), O * groups, kernels, U.flat, U.step, grain=grain)
-    gather, write = gather_inputs(m, r), scatter(m, r)
+    parallel_for(transform_kernels(m, r), O, kernels, U.flat, U.step, grain=grain)
+    return U
+
+
+def _correlate(x, reads, U, y, writes, m, groups, bias=None, relu=False):
+    n, O, K = U.n, U.rows // groups, U.columns
+    r = n - m + 1
+    gather, multiply, write = gather_inputs(m, r), multiply_few(), scatter(m, r)
     bias = np.empty(0, x.dtype) if bias is None else bias
 
     def convolve(start: int, stop: int) -> None:
@@ -169,8 +200,12 @@ def _correlate(x, reads, kernels, y, writes, m, groups, bias=None, relu=False):
             last = min(first + width, stop)
             for group in range(groups):
                 gather(x.reshape(-1), *reads.arguments(group, groups), V.flat, V.step, first, last)
-                of_group = U.matrices()[:, group * O : (group + 1) * O]
-                np.matmul(of_group, V.matrices(last - first), out=M.matrices(last - first))
+                if last - first <= FEW_UNITS:
+                    first_of_U = group * O * K
+                    multiply(U.flat, first_of_U, U.step, V.flat, V.step, M.flat, M.step, n * n, O, K, last - first)
+                else:
+                    of_group = U.matrices()[:, group * O : (group + 1) * O]
+                    np.matmul(of_group, V.matrices(last - first), out=M.matrices(last - first))
                 grid = writes.arguments(group, groups)
                 write(M.flat, M.step, y.reshape(-1), *grid, bias, relu, first, last)
 

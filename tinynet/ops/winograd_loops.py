@@ -1,4 +1,5 @@
-"""The loops of `winograd`: gather, scatter, and the kernels' transform and its transpose, made for each F(m, r).
+"""The loops of `winograd`: gather, scatter, and the kernels' transform and its transpose, made for each F(m, r); and
+the products of few units, for which BLAS is no good.
 
 Each is two rounds of `combine`, over the columns and then over the rows of a tile, and the bookkeeping of which pixel
 is where. A `unit` is LANES (tile, picture) pairs: mostly LANES pictures of one tile, whose pixels stand side by side.
@@ -11,7 +12,7 @@ import numpy as np
 
 from tinynet.ops.cook_toom import rows_of
 from tinynet.ops.parallel import kernel
-from tinynet.ops.vectors import LANES, VERSION, combine
+from tinynet.ops.vectors import LANES, ROWS, VERSION, combine, multiply_rows
 
 # The loops are made for each F(m, r). numba's cache on disk knows a loop by its name, its file and the values that it
 # closes over. So each has a name of its own, and closes over its matrix and the version of `combine`: where these
@@ -188,3 +189,26 @@ def transform_gradient(m: int, r: int) -> Any:
                             dweight[o, k + lane, i, j] = patch[(i * r + j) * LANES + lane]
 
     return _made_for(m, r, transform_back)
+
+
+@functools.cache
+def multiply_few() -> Any:
+    rows, version = ROWS, VERSION
+
+    def multiply(U, u_first, u_step, V, v_step, M, m_step, points, outputs, channels, units):
+        """M[p] = U[p] V[p] for matrices (outputs, channels) and (channels, units * LANES); U[p] begins at u_first + p *
+        u_step, V[p] at p * v_step and M[p] at p * m_step."""
+        width, _ = units * LANES, version
+        whole = outputs - outputs % rows
+        for p in range(points):
+            u, v, m = u_first + p * u_step, p * v_step, p * m_step
+            for o in range(0, whole, rows):
+                for lane in range(0, width, LANES):  # while these rows of U are in the first-level cache
+                    a, out = u + o * channels, m + o * width + lane
+                    multiply_rows(rows, U, a, channels, V, v + lane, width, channels, M, out, width)
+            for o in range(whole, outputs):
+                for lane in range(0, width, LANES):
+                    a, out = u + o * channels, m + o * width + lane
+                    multiply_rows(1, U, a, channels, V, v + lane, width, channels, M, out, width)
+
+    return _made_for(rows, 1, multiply)
