@@ -1,5 +1,5 @@
 from tinynet.layers.base import Layer
-from tinynet.ops.dropout import dropout
+from tinynet.ops.dropout import dropout_backward, dropout_forward
 from tinynet.random import stream_id, whole_number
 
 
@@ -24,16 +24,19 @@ class Dropout(Layer):
 
     def forward(self, x):
         self.check_input(x)
-        active = self.training and self.p > 0
-        draw = (self.p, self.seed, stream_id(self.name if self.stream is None else self.stream), self.step)
-        self.saved = (draw if active else None), x.shape
-        self.step += int(active)
-        return dropout(x, *draw) if active else x.copy()
+        if not (self.training and self.p > 0):
+            self.saved = None, x.shape
+            return x.copy(order="K")
+        stream = stream_id(self.name if self.stream is None else self.stream)
+        y, kept = dropout_forward(x, self.p, self.seed, stream, self.step)
+        self.saved = kept, x.shape
+        self.step += 1
+        return y
 
     def backward(self, dy):
-        draw, shape = self.saved
+        kept, shape = self.saved
         self.check_dy(dy, shape)
-        return dropout(dy, *draw) if draw else dy.copy()
+        return dy.copy(order="K") if kept is None else dropout_backward(dy, kept, self.p)
 
     def at_step(self, step):
         self.step = whole_number("step", step, 32)

@@ -74,6 +74,10 @@ def philox_normal(count: int, seed: int, stream: int, step: int, dtype: DTypeLik
 
 def _filled(fill, out, seed, stream, step):
     blocks = (out.size + 3) // 4
-    key = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
-    parallel_for(fill, blocks, out, *key, np.uint64(stream), np.uint64(step), grain=BLOCK_GRAIN)
+    parallel_for(fill, blocks, out, *key_words(seed), np.uint64(stream), np.uint64(step), grain=BLOCK_GRAIN)
     return out
+
+
+def key_words(seed: int) -> tuple[np.uint64, np.uint64]:
+    """The two 32-bit words of the key."""
+    return np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
