@@ -9,7 +9,7 @@ from checks import assert_close
 from strategies import numbers
 
 from tinynet import ops
-from tinynet.ops import augment, conv2d, elementwise, lrn, max_pool, panels, philox
+from tinynet.ops import augment, conv2d, dropout, elementwise, lrn, max_pool, panels, philox, softmax_ce
 from tinynet.ops.window import window_output
 
 X = numbers((2, 4, 5, 6))
@@ -17,6 +17,8 @@ SIZES = (3, 2), (2, 1), (1, 2), (1, 2)
 NORMALISATION = (3, 0.5, 0.75, 2.0, 2)
 POOL = (3, 2), (2, 1), (1, 1)
 PLACE = max_pool.max_pool_forward(X, (3, 7), *POOL)[1]
+
+LOGITS, LABELS = 30 * numbers((4, 5)), np.array([1, 0, 4, 2])
 
 PICTURES = np.abs(50 * numbers((2, 3, 4, 5))).astype(np.uint8)
 CROPS = np.array([1, 0, 1]), np.array([-1, 0, 2]), np.array([2, -2, 0]), np.array([True, True, False])
@@ -53,9 +55,15 @@ CASES = {
         lambda: conv2d.im2col(X, *SIZES),
         lambda: conv2d.col2im(numbers(conv2d.im2col(X, *SIZES).shape), X.shape, *SIZES),
     ],
+    dropout: [
+        lambda: dropout.dropout_forward(numbers((3, 70)).copy("F"), 0.4, 2**40 + 1, 2, 3)[0],
+        lambda: dropout.dropout_forward(numbers((3, 70)), 0.4, 2**40 + 1, 2, 3)[1],
+        lambda: dropout.dropout_backward(X, X > 0, 0.4),
+    ],
     elementwise: [
         lambda: np.array([elementwise.all_finite(np.full(9, value)) for value in (1, np.inf, -np.inf, np.nan)]),
-        lambda: elementwise.relu(X),
+        lambda: elementwise.relu(X)[0],
+        lambda: np.array([elementwise.same_bits(X, X), elementwise.same_bits(X, -X)]),
         lambda: elementwise.relu_backward(X, X[::-1]),
         one_update,
     ],
@@ -69,6 +77,7 @@ CASES = {
         lambda: lrn.relu_lrn_pool_backward(X, numbers((2, 4, 3, 7)), PLACE, NORMALISATION, *POOL),
     ],
     max_pool: [
+        lambda: max_pool.max_pool(X, (3, 7), *POOL),
         lambda: max_pool.max_pool_forward(X, (3, 7), *POOL)[0],
         lambda: max_pool.max_pool_forward(X, (3, 7), *POOL)[1],
         lambda: max_pool.max_pool_backward(numbers((2, 4, 3, 7)), PLACE, X.shape[2:], *POOL),
@@ -76,6 +85,12 @@ CASES = {
     panels: [
         lambda: panels_of(WINDOWS[0]),
         lambda: panels_of(WINDOWS[1]),
+    ],
+    softmax_ce: [
+        lambda: softmax_ce.softmax_ce_forward(LOGITS, LABELS)[0],
+        lambda: softmax_ce.softmax_ce_forward(LOGITS, LABELS)[1],
+        lambda: np.float64(softmax_ce.softmax_ce_forward(LOGITS.astype(np.float32), LABELS)[1]).round(6),
+        lambda: softmax_ce.softmax_ce_backward(LOGITS, LABELS, 0.3),
     ],
     philox: [
         lambda: philox.philox_bits(13, 2**40 + 1, 2, 3),

@@ -1,6 +1,7 @@
 import numpy as np
 
 from tinynet.layers.base import Layer
+from tinynet.ops.softmax_ce import softmax_ce_backward, softmax_ce_forward
 
 
 class SoftmaxCE(Layer):
@@ -19,16 +20,13 @@ class SoftmaxCE(Layer):
     def forward(self, logits, labels):  # type: ignore[override]
         self.check_input(logits, ("N", "K"))
         labels = self._check_labels(labels, *logits.shape)
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        self.saved = log_softmax, labels
-        return -float(np.mean(log_softmax[np.arange(len(labels)), labels], dtype=np.float64))
+        losses, p = softmax_ce_forward(logits, labels)
+        self.saved = p, labels
+        return float(np.mean(losses, dtype=np.float64))
 
     def backward(self, dy=1.0):
-        log_softmax, labels = self.saved
-        dlogits = np.exp(log_softmax)
-        dlogits[np.arange(len(labels)), labels] -= 1
-        return dlogits * dlogits.dtype.type(dy / len(labels))
+        p, labels = self.saved
+        return softmax_ce_backward(p, labels, dy / len(labels))
 
     def output_shape(self, shape):
         self.check_shape("x", shape, ("N", "K"))
