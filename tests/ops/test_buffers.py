@@ -124,13 +124,13 @@ def test_an_array_in_a_cycle_comes_back_with_the_collector():
     assert idle_bytes() == 64 * 1024 * 4
 
 
-def test_another_size_is_another_block():
+def test_sizes_up_to_the_same_power_of_two_share_a_block():
     small, large = buffers.empty(BIG, np.float32), buffers.empty(BIG, np.float64)
     places = address(small), address(large)
     del small, large
     middle = buffers.empty((96, 1024), np.float32)
-    assert address(middle) not in places
-    assert address(buffers.empty(BIG, np.float64)) == places[1]
+    assert address(middle) == places[1]
+    assert address(buffers.empty(BIG, np.float64)) not in places
     assert address(buffers.empty(BIG, np.float32)) == places[0]
 
 
@@ -140,11 +140,12 @@ def test_small_arrays_are_left_to_malloc():
 
 
 def test_the_oldest_blocks_go_when_too_much_waits(monkeypatch):
-    monkeypatch.setattr(buffers, "MAX_IDLE", 3 * 100_000)
+    monkeypatch.setattr(buffers, "MAX_IDLE", 3 * (1 << 17) - 1)
     arrays = [buffers.empty([100_000 + i], np.uint8) for i in range(4)]
+    places = [address(array) for array in arrays]
     while arrays:
         arrays.pop(0)
-    assert [block.size for block in buffers._idle] == [100_002, 100_003]
+    assert [address(block) for block in buffers._idle] == places[2:]
 
 
 def test_a_block_that_another_thread_takes_first(monkeypatch):

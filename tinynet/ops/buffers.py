@@ -30,7 +30,8 @@ def empty(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
     count = math.prod(shape)
     if count * dtype.itemsize < SMALL:
         return np.empty(shape, dtype)
-    block = _take(count * dtype.itemsize)
+    # a power of two: arrays of different sizes use the same memory in turn, and pages never touched cost nothing
+    block = _take(1 << (count * dtype.itemsize - 1).bit_length())
     # arrays made from `lease` keep it alive, however they are sliced; when it dies, the block is free
     lease: Any = (ctypes.c_char * block.size).from_buffer(block.data)
     weakref.finalize(lease, _give_back, block).atexit = False
