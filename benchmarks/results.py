@@ -51,7 +51,7 @@ def layers(runs: list[Record]) -> str:
         ratio = number(row["ratio"], ".2f") + " !" * row["flag"]
         return f"{row['name']} | {row['direction']} | {row['share']:.1%} | {times} | {ratio}"
 
-    head = "layer | direction | share | tinynet ms | PyTorch ms | ratio (! above 1.10)"
+    head = "layer | direction | share | tinynet ms | PyTorch ms | ratio (! above 1.10, by 0.1 ms or more)"
     return "\n\n".join(
         f"{run['net']}, batch {run['batch_size']}:\n\n{table(head, map(line, run['layers']))}" for run in runs
     )
