@@ -3,8 +3,13 @@
 NVIDIA's runtime compiler NVRTC is one library with a C interface, which the wheel nvidia-cuda-nvrtc-cu12 and the CUDA
 toolkit bring. It needs neither GPU nor driver, and it is the one that CuPy uses: stricter than nvcc, as it has no
 standard headers. nvcc stands in where it is missing.
+
+    python -m cuda_on_cpu.nvrtc ../kernels/lrn.cu 80    # in tests/: registers, spills, shared memory of each kernel
+
+A file for newer GPUs only says so in a line of its own: `// needs sm_80`.
 """
 
+import contextlib
 import ctypes
 import ctypes.util
 import functools
@@ -12,9 +17,12 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from .source import kernel_names
 
 # Volta to Blackwell; left out are the modules for cars and robots (72, 87, 101) and 103, which is 100 for plain code
 ARCHITECTURES = (70, 75, 80, 86, 89, 90, 100, 120)
@@ -35,29 +43,51 @@ class Nvrtc:
         self._call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
         return f"NVRTC {major.value}.{minor.value}"
 
-    def architectures(self) -> list[int]:
+    def architectures(self, source: Path | None = None) -> list[int]:
+        """All that can be compiled for; of these, those that `source` is for."""
         count = ctypes.c_int()
         self._call("nvrtcGetNumSupportedArchs", ctypes.byref(count))
         known = (ctypes.c_int * count.value)()
         self._call("nvrtcGetSupportedArchs", known)
-        return [architecture for architecture in ARCHITECTURES if architecture in known]
+        return [architecture for architecture in _wanted(source) if architecture in known]
 
-    def cubin(self, source: Path, names: Sequence[str], architecture: int) -> bytes:
+    def cubin(self, source: Path, names: Sequence[str], architecture: int, include: Path | None = None) -> bytes:
         """Machine code for the kernels `names`. Raises CompileError if the compiler has anything to say."""
+        with self._compiled(source, names, architecture, include) as (program, log):
+            if log:
+                raise CompileError(f"{source.name} for sm_{architecture} with {self}:\n{log}")
+            return self._bytes("nvrtcGetCUBIN", program)
+
+    def usage(
+        self, source: Path, names: Sequence[str], architecture: int, include: Path | None = None
+    ) -> dict[str, str]:
+        """What the assembler says of each kernel: its registers, the bytes that did not fit them, shared memory."""
+        with self._compiled(source, names, architecture, include, "--ptxas-options=-v") as (program, log):
+            said = {}
+            for name in names:
+                lowered = ctypes.c_char_p()
+                self._call("nvrtcGetLoweredName", program, name.encode(), ctypes.byref(lowered))
+                about = log.partition(f"Function properties for {lowered.value.decode()}\n")[2].splitlines()[:2]
+                said[name] = ", ".join(re.sub(r"^ptxas\s+(info|\.)\s*:?\s*", "", line).strip() for line in about)
+            return said
+
+    @contextlib.contextmanager
+    def _compiled(self, source, names, architecture, include, *more) -> Iterator[tuple[ctypes.c_void_p, str]]:
+        """The program and what the compiler said. Raises CompileError if it failed."""
         program = ctypes.c_void_p()
         text, name = source.read_bytes(), source.name.encode()
         self._call("nvrtcCreateProgram", ctypes.byref(program), text, name, 0, None, None)
         try:
             for name_expression in names:
                 self._call("nvrtcAddNameExpression", program, name_expression.encode())
-            options = [f"-arch=sm_{architecture}", "-std=c++17", f"-I{source.parent}"]
+            folders = [f"-I{folder}" for folder in (source.parent, include) if folder]
+            options = [f"-arch=sm_{architecture}", "-std=c++17", *folders, *more]
             encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
             failed = self.library.nvrtcCompileProgram(program, len(options), encoded)
             log = self._bytes("nvrtcGetProgramLog", program).rstrip(b"\0").decode().strip()
-            about_the_source = AGED.sub("", log)
-            if failed or about_the_source:
+            if failed:
                 raise CompileError(f"{source.name} for sm_{architecture} with {self}:\n{log}")
-            return self._bytes("nvrtcGetCUBIN", program)
+            yield program, AGED.sub("", log).strip()
         finally:
             self._call("nvrtcDestroyProgram", ctypes.byref(program))
 
@@ -83,20 +113,21 @@ class Nvcc:
     def __str__(self):
         return "nvcc"
 
-    def architectures(self) -> list[int]:
+    def architectures(self, source: Path | None = None) -> list[int]:
         listing = subprocess.run([self.command, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout
         known = [int(number) for number in re.findall(r"^sm_(\d+)$", listing, re.MULTILINE)]
-        wanted = [architecture for architecture in ARCHITECTURES if architecture in known]
-        return [wanted[0], wanted[-1]]
+        wanted = [architecture for architecture in _wanted(source) if architecture in known]
+        return sorted({wanted[0], wanted[-1]})
 
-    def cubin(self, source: Path, names: Sequence[str], architecture: int) -> bytes:
+    def cubin(self, source: Path, names: Sequence[str], architecture: int, include: Path | None = None) -> bytes:
         # taking the address of a kernel is what makes nvcc emit a template's code
         taken = "".join(f"  (void*){name},\n" for name in names)
         with tempfile.TemporaryDirectory() as folder:
             wrapper, output = Path(folder, "wrapper.cu"), Path(folder, "out.cubin")
             wrapper.write_text(f'#include "{source.as_posix()}"\nvoid* taken[] = {{\n{taken}}};\n', encoding="utf-8")
             options = [f"-arch=sm_{architecture}", "-std=c++17", "-Werror=all-warnings", "-Wno-deprecated-gpu-targets"]
-            command = [self.command, "-cubin", *options, "-o", str(output), str(wrapper)]
+            folders = [f"-I{folder}" for folder in (source.parent, include) if folder]
+            command = [self.command, "-cubin", *options, *folders, "-o", str(output), str(wrapper)]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode or result.stderr:
                 raise CompileError(f"{source.name} for sm_{architecture} with nvcc:\n{result.stdout}{result.stderr}")
@@ -118,8 +149,39 @@ def find_compiler() -> Nvrtc | Nvcc | None:
     return Nvcc(nvcc) if nvcc else None
 
 
+LETTERS = {"float": "f", "double": "d", "int": "i", "unsigned": "j", "long long": "x", "unsigned char": "h"}
+LETTERS |= {"true": "Lb1E", "false": "Lb0E"}
+
+
 def symbol(name: str) -> bytes:
-    """How the name of a kernel begins in machine code (the Itanium C++ ABI): im2col<float> -> _Z6im2colIfE."""
-    function, _, type_ = name.partition("<")
-    argument = f"I{type_[0]}E" if type_ else ""  # the ABI's letters for float and double are f and d
-    return f"_Z{len(function)}{function}{argument}".encode()
+    """How the name of a kernel begins in machine code (the Itanium C++ ABI): pool<float, 3> -> _Z4poolIfLi3EE.
+
+    A number is taken for the value of an int; at the first argument that is a name of the source's own, this ends.
+    """
+    function, _, arguments = name.removesuffix(">").partition("<")
+    code = f"_Z{len(function)}{function}{'I' if arguments else ''}"
+    for argument in arguments.split(",") if arguments else ():
+        word = argument.strip()
+        if word not in LETTERS and not re.fullmatch(r"-?\d+", word):
+            return code.encode()
+        code += LETTERS.get(word) or f"Li{word.replace('-', 'n')}E"
+    return f"{code}{'E' if arguments else ''}".encode()
+
+
+def _wanted(source):
+    needs = re.search(r"^// needs sm_(\d+)", source.read_text(encoding="utf-8"), re.MULTILINE) if source else None
+    return [architecture for architecture in ARCHITECTURES if not needs or architecture >= int(needs[1])]
+
+
+def main(path: str, *architectures: str) -> None:
+    compiler = find_compiler()
+    if not isinstance(compiler, Nvrtc):
+        sys.exit("this needs NVRTC: pip install nvidia-cuda-nvrtc-cu12")
+    source = Path(path)
+    for architecture in map(int, architectures or ("80",)):
+        for name, said in compiler.usage(source, kernel_names(source), architecture).items():
+            print(f"sm_{architecture} {name}: {said}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
