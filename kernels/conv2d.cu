@@ -1,10 +1,10 @@
 // im2col and col2im: convolution as one matrix product. CPU twin: tinynet/ops/conv2d.py.
 //
-//   cols[(c, kh, kw), (oh, ow, n)] = x[n, c, h, w]    where  h = oh * stride_h - padding_h + kh * dilation_h
+//   cols[(c, kh, kw), (oh, ow, n)] = x[c, h, w, n]    where  h = oh * stride_h - padding_h + kh * dilation_h
 //                                  = 0 outside x             w = ow * stride_w - padding_w + kw * dilation_w
-//   dx[n, c, h, w] = the sum of all entries of cols that im2col copies from x[n, c, h, w]
+//   dx[c, h, w, n] = the sum of all entries of cols that im2col copies from x[c, h, w, n]
 //
-//   x, dx: (N, C, H, W)     cols: (C*KH*KW, OH*OW*N)     all contiguous, the last index fastest
+//   x, dx: (C, H, W, N)     cols: (C, KH, KW, OH, OW, N)     all contiguous, the last index fastest
 //   OH = (H + 2*padding_h - dilation_h * (KH - 1) - 1) / stride_h + 1, and likewise OW
 //
 // T is float or double; a kernel is asked for by its name expression, im2col<float>. Any one-dimensional grid will do:
@@ -15,8 +15,8 @@ using index_t = long long;
 
 // Thread i writes element i of cols: neighbours in a warp write neighbours in memory.
 template <typename T>
-__global__ void im2col(const T* __restrict__ x, T* __restrict__ cols,
-                       int N, int C, int H, int W, int OH, int OW, int KH, int KW,
+__global__ void im2col(const T* __restrict__ x /* C, H, W, N */, T* __restrict__ cols /* C, KH, KW, OH, OW, N */,
+                       int C, int H, int W, int N, int OH, int OW, int KH, int KW,
                        int stride_h, int stride_w, int padding_h, int padding_w, int dilation_h, int dilation_w)
 {
     const index_t count = index_t(C) * KH * KW * OH * OW * N;
@@ -34,26 +34,26 @@ __global__ void im2col(const T* __restrict__ x, T* __restrict__ cols,
         const int h = oh * stride_h - padding_h + kh * dilation_h;
         const int w = ow * stride_w - padding_w + kw * dilation_w;
         const bool inside = 0 <= h && h < H && 0 <= w && w < W;
-        cols[i] = inside ? x[((index_t(n) * C + c) * H + h) * W + w] : T(0);
+        cols[i] = inside ? x[((index_t(c) * H + h) * W + w) * N + n] : T(0);
     }
 }
 
 // Thread i owns element i of dx and gathers all that im2col copies from there. (Adding every entry of cols to its pixel
 // instead would need atomics, and the rounding would change from run to run.)
 template <typename T>
-__global__ void col2im(const T* __restrict__ cols, T* __restrict__ dx,
-                       int N, int C, int H, int W, int OH, int OW, int KH, int KW,
+__global__ void col2im(const T* __restrict__ cols /* C, KH, KW, OH, OW, N */, T* __restrict__ dx /* C, H, W, N */,
+                       int C, int H, int W, int N, int OH, int OW, int KH, int KW,
                        int stride_h, int stride_w, int padding_h, int padding_w, int dilation_h, int dilation_w)
 {
-    const index_t count = index_t(N) * C * H * W;
+    const index_t count = index_t(C) * H * W * N;
     const index_t threads = index_t(gridDim.x) * blockDim.x;
     for (index_t i = index_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += threads) {
-        // i = ((n * C + c) * H + h) * W + w
+        // i = ((c * H + h) * W + w) * N + n
         index_t rest = i;
-        const int w = rest % W;
+        const int n = rest % N;
+        const int w = (rest /= N) % W;
         const int h = (rest /= W) % H;
-        const int c = (rest /= H) % C;
-        const int n = rest / C;
+        const int c = rest / H;
 
         T sum = 0;
         for (int kh = 0; kh < KH; kh++) {

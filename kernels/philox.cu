@@ -9,13 +9,13 @@
 
 using index_t = long long;
 
-__global__ void philox_bits(unsigned int* __restrict__ out, index_t count,
-                            unsigned long long seed, unsigned int stream, unsigned int step)
+__global__ void philox_bits(unsigned* __restrict__ out /* count */, long long count,
+                            unsigned long long seed, unsigned stream, unsigned step)
 {
     const index_t threads = index_t(gridDim.x) * blockDim.x;
     for (index_t i = index_t(blockIdx.x) * blockDim.x + threadIdx.x; 4 * i < count; i += threads) {
         const uint4 block = philox_block(i, seed, stream, step);
-        const unsigned int words[4] = {block.x, block.y, block.z, block.w};
+        const unsigned words[4] = {block.x, block.y, block.z, block.w};
         for (int j = 0; j < 4 && 4 * i + j < count; j++) out[4 * i + j] = words[j];
     }
 }

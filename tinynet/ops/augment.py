@@ -1,4 +1,7 @@
-"""Crop, mirror, shift the colours of and normalise the pictures of a batch in one pass: uint8 in, the net's x out."""
+"""Crop, mirror, shift the colours of and normalise the pictures of a batch in one pass: uint8 in, the net's x out.
+
+CUDA twin: `kernels/augment.cu`.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -2,7 +2,7 @@
 
 The whole matrix of `im2col` can be 25 times the picture, and writing it to memory and reading it back costs more than
 the product. A panel, some of its columns, stays in the second-level cache: filled, multiplied, forgotten. Any stride,
-padding, dilation and number of groups.
+padding, dilation and number of groups. CUDA twin: `kernels/panels.cu`, whose panels lie in shared memory.
 """
 
 from typing import Any

@@ -1,0 +1,113 @@
+"""kernels/softmax_ce.cu: loss and gradient of naive loops, and what becomes of labels that are no class."""
+
+import numpy as np
+import oracles
+from hypothesis import given
+from hypothesis import strategies as st
+from kernel_checks import (
+    C_NAME,
+    EPSILON,
+    Launch,
+    batch_first,
+    batch_last,
+    batches,
+    blank,
+    both_dtypes,
+    check_source,
+    launches,
+    normal,
+    orders,
+    seeds,
+)
+
+from tinynet.layers import SoftmaxCE
+
+classes = st.one_of(st.integers(1, 12), st.integers(30, 70))  # 32 threads share them
+
+
+def forward(kernel, grid, order, logits, labels):
+    """(mean, loss, p) for logits (N, K)."""
+    dtype, (N, K) = logits.dtype.type, logits.shape
+    loss, p, mean = blank(N, dtype), blank((K, N), dtype), blank(1, np.float64)
+    run = Launch((grid,), (32, 32), order)
+    run(kernel(f"softmax_ce_forward<{C_NAME[dtype]}>"), batch_last(logits), labels, loss, p, K, N)
+    Launch((1,), (256,), order)(kernel(f"softmax_ce_mean<{C_NAME[dtype]}>"), loss, mean, N)
+    return mean[0], loss, batch_first(p)
+
+
+def backward(kernel, launch, p, labels, factor):
+    dtype, (N, K) = p.dtype.type, p.shape
+    dlogits = blank((K, N), dtype)
+    name = f"softmax_ce_backward<{C_NAME[dtype]}>"
+    launch(kernel(name), batch_last(p), labels, dlogits, K, N, float(dtype(factor)))
+    return batch_first(dlogits)
+
+
+def draw(N, K, spread, dtype, seed):
+    labels = np.random.default_rng(seed).integers(0, K, N).astype(np.int32)
+    return normal((N, K), dtype, seed) * dtype(spread), labels
+
+
+def test_source():
+    check_source("softmax_ce", globals(), "tinynet/ops/softmax_ce.py")
+
+
+@both_dtypes
+@given(grid=st.integers(1, 3), order=orders, N=batches, K=classes, spread=st.sampled_from([1, 30, 1e4]), seed=seeds)
+def test_softmax_ce_forward(kernel, dtype, grid, order, N, K, spread, seed):
+    logits, labels = draw(N, K, spread, dtype, seed)
+    mean, loss, p = forward(kernel, grid, order, logits, labels)
+    naive_mean, naive_dlogits = oracles.softmax_ce(logits, labels)
+    tolerance = EPSILON[dtype] * (1 + spread / 5)  # a loss is a difference of numbers as large as `spread`
+    np.testing.assert_allclose(mean, naive_mean, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(p.sum(axis=1, dtype=np.float64), 1, rtol=EPSILON[dtype])
+    np.testing.assert_allclose(p, naive_dlogits * N + np.eye(K)[labels], rtol=4 * EPSILON[dtype], atol=EPSILON[dtype])
+    np.testing.assert_allclose(mean, SoftmaxCE().forward(logits, labels), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(mean, loss.mean(dtype=np.float64), rtol=1e-13)
+
+
+@both_dtypes
+@given(order=orders, N=st.one_of(batches, st.integers(250, 600)), seed=seeds)
+def test_softmax_ce_mean(kernel, dtype, order, N, seed):
+    loss, mean = normal(N, dtype, seed), blank(1, np.float64)
+    Launch((1,), (256,), order)(kernel(f"softmax_ce_mean<{C_NAME[dtype]}>"), loss, mean, N)
+    np.testing.assert_allclose(mean[0], loss.mean(dtype=np.float64), rtol=1e-13, atol=1e-15)
+
+
+@both_dtypes
+@given(launch=launches(1, 2), N=batches, K=classes, seed=seeds)
+def test_softmax_ce_backward(kernel, dtype, launch, N, K, seed):
+    logits, labels = draw(N, K, 3, dtype, seed)
+    _, _, p = forward(kernel, 1, "forward", logits, labels)
+    dlogits = backward(kernel, launch, p, labels, 1 / N)
+    _, naive = oracles.softmax_ce(logits, labels)
+    np.testing.assert_allclose(dlogits, naive, rtol=4 * EPSILON[dtype], atol=EPSILON[dtype] / N)
+    twin = SoftmaxCE()
+    twin.forward(logits, labels)
+    np.testing.assert_allclose(dlogits, twin.backward(), rtol=4 * EPSILON[dtype], atol=EPSILON[dtype] / N)
+
+
+@both_dtypes
+@given(launch=launches(1, 2), N=batches, K=classes, wrong=st.sampled_from([-1, 0, -(2**31), 2**31 - 1]), seed=seeds)
+def test_a_label_that_is_no_class_gives_nan(kernel, dtype, launch, N, K, wrong, seed):
+    logits, labels = draw(N, K, 3, dtype, seed)
+    at = seed % N
+    labels[at] = wrong or K  # K: the first that is too large
+    mean, loss, p = forward(kernel, 1, "reversed", logits, labels)
+    dlogits = backward(kernel, launch, p, labels, 1 / N)
+    assert np.isnan(mean)
+    assert np.flatnonzero(np.isnan(loss)).tolist() == [at]
+    assert np.isnan(dlogits[at]).all()
+    assert np.isfinite(np.delete(dlogits, at, axis=0)).all()
+
+
+@both_dtypes
+@given(N=batches, K=st.integers(2, 40), value=st.sampled_from([np.nan, np.inf]), seed=seeds)
+def test_a_logit_that_is_not_finite_gives_nan(kernel, dtype, N, K, value, seed):
+    logits, labels = draw(N, K, 3, dtype, seed)
+    at = seed % N
+    logits[at, seed % K] = value
+    mean, loss, p = forward(kernel, 2, "forward", logits, labels)
+    assert np.isnan(mean)
+    assert np.flatnonzero(np.isnan(loss)).tolist() == [at]
+    assert np.isnan(p[at]).all()
