@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tinynet import data
+from tinynet.device import checked_device
+from tinynet.errors import DeviceError
 from tinynet.models import PRESETS
 
 PHOTOS = "photos"  # a folder of class folders
@@ -41,10 +43,20 @@ SCHEDULES = {
     "plateau": "a tenth each time the validation error stops improving, three times (the paper's)",
     "constant": "the same throughout",
 }
-WITH_RESUME = {"resume", "epochs", "workers", "quiet", "checkpoint_minutes", "data", "data_dir", "tensorboard"}
+WITH_RESUME = {
+    "devices",
+    "resume",
+    "epochs",
+    "workers",
+    "quiet",
+    "checkpoint_minutes",
+    "data",
+    "data_dir",
+    "tensorboard",
+}
 WITH_EVALUATE = {
     *("evaluate", "data", "data_dir", "train_size", "val_size", "seed"),
-    *("batch_size", "ten_crop", "workers", "quiet"),
+    *("batch_size", "ten_crop", "workers", "quiet", "devices"),
 }
 
 
@@ -63,8 +75,13 @@ def parse_arguments(description: str) -> argparse.Namespace:
         for other in given.keys() - allowed:
             wrong(other, f"none beside --{option}", reason)
 
-    if given.get("devices", "cpu") != "cpu":
-        wrong("devices", "cpu", "GPUs and nets split over several devices come in a later version")
+    if "devices" in given:
+        try:
+            checked_device(device_name(given["devices"]))
+        except ValueError:
+            wrong("devices", "cpu or the number of a GPU", "nets split over several devices come in a later version")
+        except DeviceError as error:
+            parser.error(f"argument --devices: {error}; the CPU serves, too: --devices cpu")
     if "resume" in given:
         refuse_beside("resume", WITH_RESUME, "a run goes on with its own settings")
         return argparse.Namespace(**given, given=set(given))
@@ -93,6 +110,13 @@ def parse_arguments(description: str) -> argparse.Namespace:
     if kind not in ("shapes", PHOTOS) and not 28 <= values["image_size"] <= IMAGE_SIZES[str(kind)]:
         wrong("image_size", f"28 to {IMAGE_SIZES[str(kind)]} for {kind}")
     return argparse.Namespace(**values, given=named)
+
+
+def device_name(devices: str) -> str:
+    """What --devices says, as tinynet.device has it: "0" is "cuda:0". ValueError for what it cannot say."""
+    if devices != "cpu" and not (devices.isascii() and devices.isdecimal()):
+        raise ValueError(devices)
+    return devices if devices == "cpu" else f"cuda:{int(devices)}"
 
 
 def data_kind(name: str) -> str | None:
@@ -146,7 +170,8 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     add("--schedule", choices=SCHEDULES, help=explain(SCHEDULES, "plateau for alexnet, step for the mini"))
     add("--patience", type=count, metavar="N", help="end early after N epochs without a new best (default: do not)")
     add("--seed", type=seed, metavar="N", help="of shapes, initial weights, order, crops, dropout (default: 0)")
-    add("--devices", metavar="LIST", help="where to compute; so far cpu alone (default: cpu)")
+    add("--devices", metavar="DEVICE", help="where to compute: cpu, or the number of a GPU, such as 0 (default: "
+        "cpu)")  # fmt: skip
     add = parser.add_argument_group("the run").add_argument
     add("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DATA-N, N the first free number)")
     add("--resume", type=Path, metavar="PATH", help="go on with a run: its folder, or a checkpoint in it")

@@ -20,7 +20,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from options import COMMON, PHOTOS, data_kind, parse_arguments
+from options import COMMON, PHOTOS, data_kind, device_name, parse_arguments
 from parts import (
     freeze,
     input_scale,
@@ -35,7 +35,7 @@ from parts import (
 import tinynet
 from tinynet.checkpoint import Checkpoint, layer_names, load_metadata, load_pretrained, read_checkpoint
 from tinynet.data import CentreCrop, Loader, TenCrop
-from tinynet.errors import Terminated
+from tinynet.errors import DeviceError, Terminated
 from tinynet.evaluate import evaluate
 from tinynet.files import atomic_write, cannot_write
 from tinynet.layers import Sequential
@@ -80,7 +80,7 @@ def main() -> int:
     except Terminated as end:
         say(str(end), error=True)
         return int(end.code or 0)
-    except (OSError, ValueError, FloatingPointError, MemoryError, ImportError) as error:
+    except (OSError, ValueError, FloatingPointError, MemoryError, ImportError, DeviceError) as error:
         say(f"train_alexnet.py: error: {reason(error)}", error=True)
         return 1
     return 0
@@ -120,6 +120,7 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
             raise ValueError(f"--resume: expected the pictures that the run began with, got others in {args.data}")
     metadata["data"] = config["data"]
     freeze(model, args.freeze)
+    model.to(device_name(args.devices))
     options = {"seed": args.seed, "mean": mean, "std": std, "workers": args.workers}
     train_loader = Loader(train_set, args.batch_size, view=training_view(args, train_set), **options)
     val_loader = Loader(val_set, args.batch_size, view=CentreCrop(args.image_size), shuffle=False, **options)
@@ -132,7 +133,8 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
         name = args.model + (f" ({args.preset})" if args.preset else "")
         steps = f"{args.epochs} x {len(train_loader):,} steps of {args.batch_size} pictures"
         say(f"data   {args.data}: {len(train_set):,} pictures to learn from, {len(val_set):,} to validate on, {size}")
-        say(f"net    {name}: {parameters:,} parameters, {num_classes} classes; {tinynet.get_num_threads()} CPU threads")
+        where = f"{tinynet.get_num_threads()} CPU threads" if model.device == "cpu" else model.device
+        say(f"net    {name}: {parameters:,} parameters, {num_classes} classes; {where}")
         say(f"learn  {steps}, from rate {args.lr:g}")
         say(f"write  to {args.out}")
     callbacks.append(RunPictures(train_set, val_set, train_loader, val_loader))
@@ -229,6 +231,7 @@ def measure(args: argparse.Namespace) -> None:
     for path, found in zip(args.evaluate, about, strict=True):
         nets.append(network(*(found[key] for key in ("model", "preset", "num_classes", "in_channels", "image_size"))))
         load_pretrained(nets[-1], path)
+        nets[-1].to(device_name(args.devices))
     view = TenCrop(args.image_size) if args.ten_crop else CentreCrop(args.image_size)
     scale = {"mean": unpack_mean(first["mean"]), "std": first["std"]}
     batch_size = max(1, args.batch_size // view.views)

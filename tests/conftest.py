@@ -1,6 +1,8 @@
 """What all tests share."""
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ settings.register_profile(
 )
 settings.load_profile("tinynet")
 
+PROGRAM = Path(__file__).resolve().parents[1] / "examples" / "train_alexnet.py"
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -58,3 +61,27 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"real data sets: no folder {folder}; the environment variable TINYNET_DATA can name one")
     return folder
+
+
+@pytest.fixture
+def program(monkeypatch, tmp_path):
+    """main(*arguments) in this process, in an empty folder."""
+    monkeypatch.syspath_prepend(PROGRAM.parent)
+    spec = importlib.util.spec_from_file_location("train_alexnet", PROGRAM)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+
+    def main(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train_alexnet.py", *map(str, arguments)])
+        return module.main()
+
+    main.module, main.parts = module, sys.modules["parts"]
+    return main
+
+
+@pytest.fixture
+def quick(program, monkeypatch):
+    """As `program`, without the pictures of a run, which take longer than a small run itself."""
+    monkeypatch.setattr("tinynet.plots.RunPictures.__call__", lambda *args: None)
+    return program

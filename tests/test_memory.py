@@ -48,6 +48,7 @@ def fresh_blocks(monkeypatch):
         return block
 
     monkeypatch.setattr(buffers, "_take", listed)
+    buffers._idle.clear()  # of other tests
     return sizes
 
 

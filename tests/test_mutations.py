@@ -157,7 +157,7 @@ def lrn_terms(self, dy, window_sum=None, power=None, factor=2.0):
 
 def pool_routes(self, dy, route, overlap=np.add):
     """dx of MaxPool window by window; `route(window, place)` gives the share of each pixel under the window."""
-    shape, place = self.saved
+    shape, place, _ = self.saved
     (KH, KW), stride, padding, _ = self.window
     N, C, H, W = shape
     dx = np.zeros((N, C, H + 2 * padding[0], W + 2 * padding[1]))
@@ -178,8 +178,7 @@ def nonzero_of_last(old, new):
 
 
 def softmax_part(self, N=None, axis=1, onehot=1.0, shift=0, dy=1.0):
-    log_softmax, labels = self.saved
-    p = np.exp(log_softmax)
+    (p, labels), _ = self.saved
     p = p / p.sum(axis=axis, keepdims=True)
     rows = np.arange(len(labels))
     p[rows, (labels + shift) % p.shape[1]] -= onehot

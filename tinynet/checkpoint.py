@@ -18,6 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from tinynet.device import to_cpu
 from tinynet.files import atomic_write, cannot_write, replace, sync_folder
 from tinynet.layers.base import Layer
 
@@ -33,7 +34,7 @@ def save_weights(path: str | os.PathLike, model: Layer, metadata: Mapping[str, A
 
     Equal weights and metadata give equal bytes. Raises OSError naming the file if it cannot be written.
     """
-    tensors = {name: parameter.data for name, parameter in model.named_parameters()}
+    tensors = {name: to_cpu(parameter.data) for name, parameter in model.named_parameters()}
     atomic_write(path, _pack(tensors, metadata or {}, "weights"))
 
 

@@ -1,8 +1,19 @@
-"""Where an array lives. This is the only module that may import cupy, and it does so when first asked, never before."""
+"""Where an array lives, and how it gets elsewhere. This is the only module that imports cupy, when first asked."""
 
+import contextlib
+import functools
+import importlib
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from tinynet.errors import DeviceError, DeviceMemoryError
+from tinynet.ops import buffers
+
+INSTALL = "pip install 'tinynet[cuda12]', or 'tinynet[cuda13]' for CUDA 13"
 
 
 def device_of(array: Any) -> str:
@@ -20,10 +31,137 @@ def device_of(array: Any) -> str:
     raise TypeError(f"expected a NumPy array, got {type(array).__name__}")
 
 
-def require_cpu(array: Any) -> None:
-    """Raises NotImplementedError for an array on a GPU, TypeError for what is no array."""
-    device = device_of(array)
+def checked_device(name: str) -> str:
+    """`name` as `device_of` writes it, "cpu" or "cuda:K"; "cuda" is "cuda:0".
+
+    Raises ValueError for anything else, DeviceError, which says what is missing, for a GPU that cannot be used.
+    """
+    found = re.fullmatch(r"cpu|cuda(?::(\d+))?", name) if isinstance(name, str) else None
+    if not found:
+        raise ValueError(f'expected a device "cpu", "cuda" or "cuda:K", got {name!r}')
+    if name == "cpu":
+        return name
+    name = f"cuda:{int(found[1] or 0)}"
+    _try_out(name)
+    return name
+
+
+def to_device(array: Any, device: str) -> Any:
+    """`array` itself if it is on `device`, as `checked_device` gives it, or a copy there in the same memory order.
+
+    Raises DeviceError, a MemoryError too, if it does not fit.
+    """
+    source = device_of(array)
+    if source == device:
+        return array
+    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    stored = array.transpose(order)  # as it lies in memory, so that one copy is enough
+    if source != "cpu":
+        with on(source):
+            stored = stored.get()
     if device != "cpu":
-        raise NotImplementedError(
-            f"expected an array on the cpu, got one on {device}: this version computes on the CPU; pass array.get()"
-        )
+        with on(device):
+            stored = _in_memory(cupy().asarray, stored.shape, stored.dtype, device)(np.ascontiguousarray(stored))
+    return stored.transpose(np.argsort(order).tolist())
+
+
+def to_cpu(array: Any) -> np.ndarray:
+    """The array on the CPU: itself, or a copy, for which the host waits for the device."""
+    return to_device(array, "cpu")
+
+
+def cpu_copy(array: Any) -> np.ndarray:
+    """A copy on the CPU, in C order."""
+    return np.array(to_cpu(array), order="C")
+
+
+def empty(shape: Sequence[int], dtype: DTypeLike, device: str) -> Any:
+    """A C-contiguous array with undefined values, on `device`; of memory that is used again on either.
+
+    Raises DeviceError, a MemoryError too, if it does not fit.
+    """
+    if device == "cpu":
+        return buffers.empty(shape, dtype)
+    with on(device):
+        return _in_memory(cupy().empty, shape, dtype, device)(tuple(shape), dtype)
+
+
+def zeros(shape: Sequence[int], dtype: DTypeLike, device: str) -> Any:
+    """A C-contiguous array of zeros, on `device`."""
+    array = empty(shape, dtype, device)
+    fill_with_zeros(array)
+    return array
+
+
+def fill_with_zeros(array: Any) -> None:
+    """Every element becomes 0."""
+    with on(device_of(array)):
+        array.fill(0)
+
+
+def zeros_like(array: Any) -> Any:
+    """An array of zeros of the same shape, dtype and device."""
+    return np.zeros_like(array) if isinstance(array, np.ndarray) else zeros(array.shape, array.dtype, device_of(array))
+
+
+def on(device: str) -> Any:
+    """A context in which CuPy works on `device`; for "cpu" it does nothing."""
+    return contextlib.nullcontext() if device == "cpu" else cupy().cuda.Device(int(device.removeprefix("cuda:")))
+
+
+def cupy() -> Any:
+    """The module. Raises DeviceError if it is not there."""
+    try:
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        raise DeviceError(f"a GPU needs CuPy, which cannot be imported ({error}): {INSTALL}") from error
+
+
+@functools.cache
+def _try_out(device: str) -> None:
+    """Raises DeviceError unless a tiny kernel can be compiled and run on `device`, and its result read back."""
+    module, number = cupy(), int(device.removeprefix("cuda:"))
+    try:
+        count = module.cuda.runtime.getDeviceCount()
+    except RuntimeError as error:  # no driver, or one too old
+        raise DeviceError(
+            f"{device}: no GPU can be reached: {error}. It needs an NVIDIA GPU and a driver for the CUDA version of "
+            'this CuPy (nvidia-smi shows the driver\'s); without one, use the device "cpu"'
+        ) from error
+    if number >= count:
+        there = ", ".join(f"cuda:{i}" for i in range(count)) or "none"
+        raise DeviceError(f"{device}: no such GPU; this machine has {there}")
+    try:
+        with on(device):
+            values = module.zeros(3, np.float32)
+            source = 'extern "C" __global__ void count(float* x) { x[threadIdx.x] = threadIdx.x + 1; }'
+            module.RawKernel(source, "count")((1,), (3,), (values,))
+            right = values.get().tolist() == [1, 2, 3]
+    except (RuntimeError, ImportError, MemoryError) as error:
+        hint = f"; if NVRTC or headers are missing: {INSTALL}"
+        raise DeviceError(f"{device}: a first kernel could not be compiled and run: {error}{hint}") from error
+    if not right:
+        raise DeviceError(f"{device}: a first kernel gave wrong numbers: the GPU or its driver is not sound")
+
+
+def _in_memory(make: Any, shape: Sequence[int], dtype: DTypeLike, device: str) -> Any:
+    """`make`, with DeviceMemoryError for CuPy's own error."""
+
+    def call(*args: Any) -> Any:
+        try:
+            return make(*args)
+        except MemoryError as error:
+            raise out_of_memory(f"an array of shape {tuple(shape)}, {np.dtype(dtype)}", device, error) from error
+
+    return call
+
+
+def out_of_memory(wanted: str, device: str, error: BaseException) -> DeviceError:
+    """The error for a device that has no room left, with the sizes."""
+    with on(device):
+        free, total = cupy().cuda.runtime.memGetInfo()
+        used = cupy().get_default_memory_pool().used_bytes()
+    return DeviceMemoryError(
+        f"{device} is out of memory for {wanted} ({error}): {free / 1e9:.2f} of {total / 1e9:.2f} GB are free, "
+        f"{used / 1e9:.2f} GB are in use here. Take a smaller batch; nothing has been changed"
+    )

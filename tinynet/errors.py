@@ -13,6 +13,14 @@ class NonFiniteError(FloatingPointError):
         self.layer = layer
 
 
+class DeviceError(RuntimeError):
+    """A GPU that is not there, cannot be used, or failed. The text says what to do."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A GPU has no room left for an array."""
+
+
 class GradcheckError(AssertionError):
     """A gradient that backward() gave is not the derivative of forward(). The text is the report."""
 

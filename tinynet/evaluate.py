@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tinynet.device import to_cpu, to_device
 from tinynet.errors import NonFiniteError
 from tinynet.layers.base import Layer
 from tinynet.layers.softmax_ce import SoftmaxCE
+from tinynet.ops.elementwise import finite_arrays
 
 PART = 1 << 18  # logits whose softmax is averaged at a time: 2 MB
 
@@ -162,15 +164,19 @@ def label_ranks(logits: np.ndarray, labels: ArrayLike) -> np.ndarray:
 
 
 def checked_loss(model: Layer, loss: SoftmaxCE, x: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """(loss, logits) of one batch. If only the loss meets NaN or infinity, the NonFiniteError names the last layer,
-    whose doing it is. NumPy's own warnings about overflow, which name no layer, are not shown."""
+    """(loss, logits) of one batch, computed where the model is; x and the logits are on the CPU.
+
+    If only the loss meets NaN or infinity, the NonFiniteError names the last layer, whose doing it is. NumPy's own
+    warnings about overflow, which name no layer, are not shown.
+    """
     last = [model, *(layer for _, layer in model.named_layers())][-1]
     with np.errstate(over="ignore", invalid="ignore"):
-        logits = model(x)
+        logits = model(to_device(x, model.device or "cpu"))
         try:
-            value = loss(logits, labels)
+            value = float(loss(logits, labels))
         except NonFiniteError as error:
             raise NonFiniteError(str(last), f"gave NaN or infinity as its output (met by {error})") from error
+    logits = to_cpu(logits)
     if not np.isfinite(value):
         raise NonFiniteError(
             str(last), f"gave an output so large, {np.abs(logits).max():.3g}, that the loss is {value}"
@@ -183,9 +189,11 @@ def weights_gone_bad(model: Layer) -> tuple[str, str] | None:
 
     Nearest to the loss, because backward begins there: a bad gradient spoils that layer first, then all before it.
     """
+    if finite_arrays([parameter.data for parameter in model.parameters()]):
+        return None
     layers = dict(model.named_layers())
     for name, parameter in reversed(list(model.named_parameters())):
-        if not np.isfinite(parameter.data).all():
+        if not finite_arrays([parameter.data]):
             owner, _, attribute = name.rpartition(".")
             return str(layers.get(owner, model)), f"its {attribute} holds NaN or infinity"
     return None

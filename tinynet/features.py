@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.device import to_cpu, to_device
 from tinynet.evaluate import evaluation_mode
 from tinynet.layers.base import Layer
 from tinynet.layers.sequential import Sequential
@@ -23,8 +24,9 @@ def layer_names(model: Sequential) -> list[str]:
 def activations(model: Sequential, x: np.ndarray, layers: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """{name: output} of the named `layers` of `model` for the batch x, in the net's order; of all of them by default.
 
-    x: (N, ...), what the model takes; an output is (N, ...) too, in any memory order. The net computes in evaluation
-    mode, and no further than to the last of these layers; afterwards every layer is back in its own mode.
+    x: (N, ...), what the model takes; an output is (N, ...) too, in any memory order, on the CPU wherever the model is.
+    The net computes in evaluation mode, and no further than to the last of these layers; afterwards every layer is back
+    in its own mode.
 
     Raises KeyError for a name that the net does not have, TypeError for a model that is no Sequential.
     """
@@ -33,13 +35,14 @@ def activations(model: Sequential, x: np.ndarray, layers: Sequence[str] | None =
     if unknown := sorted(wanted.difference(names)):
         raise KeyError(f"activations: expected layers out of {', '.join(names)}; got {', '.join(map(repr, unknown))}")
     kept: dict[str, np.ndarray] = {}
+    x = to_device(x, model.device or "cpu")
     with evaluation_mode(model):
         for name, layer in _leaves(model):
             if len(kept) == len(wanted):
                 break
             x = layer.forward(x)
             if name in wanted:
-                kept[name] = x
+                kept[name] = to_cpu(x)
     return kept
 
 

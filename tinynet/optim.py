@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.device import cpu_copy, device_of, to_device, zeros_like
 from tinynet.layers.base import Parameter
-from tinynet.ops.elementwise import sgd_step
+from tinynet.ops.elementwise import sgd_steps
 
 
 class SGD:
@@ -34,7 +35,7 @@ class SGD:
                 raise ValueError(f"SGD: expected 0 <= {name} < {bound}, got {value}")
         self.momentum, self.weight_decay = momentum, weight_decay
         self.lr = lr
-        self.velocity = [np.zeros_like(parameter.data) for parameter in self.parameters]
+        self.velocity = [zeros_like(parameter.data) for parameter in self.parameters]
 
     @property
     def lr(self) -> float:
@@ -48,10 +49,16 @@ class SGD:
 
     def step(self) -> None:
         """One update of every parameter from its .grad."""
-        for parameter, v in zip(self.parameters, self.velocity, strict=True):
-            lr = self.lr * parameter.lr_mult
-            decay = self.weight_decay * parameter.weight_decay_mult
-            sgd_step(parameter.data, v, parameter.grad, self.momentum, lr, decay)
+        for i, parameter in enumerate(self.parameters):  # the state follows a model that was moved
+            self.velocity[i] = to_device(self.velocity[i], device_of(parameter.data))
+        sgd_steps(
+            [parameter.data for parameter in self.parameters],
+            self.velocity,
+            [parameter.grad for parameter in self.parameters],
+            self.momentum,
+            [self.lr * parameter.lr_mult for parameter in self.parameters],
+            [self.weight_decay * parameter.weight_decay_mult for parameter in self.parameters],
+        )
 
     def zero_grad(self) -> None:
         """Set every gradient to zero; backward adds to what is there."""
@@ -60,7 +67,7 @@ class SGD:
 
     def state_dict(self) -> dict[str, Any]:
         """{"lr": float, "velocity": [a copy of each, in the parameters' order]}: what a resumed run needs."""
-        return {"lr": self.lr, "velocity": [v.copy() for v in self.velocity]}
+        return {"lr": self.lr, "velocity": [cpu_copy(v) for v in self.velocity]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The reverse of `state_dict`. Raises ValueError if there are other velocities; nothing is loaded then."""
@@ -72,7 +79,7 @@ class SGD:
             )
         self.lr = state["lr"]
         for v, values in zip(own, new, strict=True):
-            v[...] = values
+            v[...] = to_device(values, device_of(v))
 
 
 class StepLR:

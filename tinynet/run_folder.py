@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinynet.checkpoint import FOLDER, WEIGHTS, Checkpoint, Checkpoints, save_weights
+from tinynet.device import to_cpu
 from tinynet.files import JsonLines
 from tinynet.layers.base import Layer
 from tinynet.optim import SGD
@@ -69,8 +70,8 @@ class RunFolder:
         """The log is forced to the disk before: no checkpoint counts on lines that a pulled plug takes."""
         if self._log is not None:
             self._log.sync()
-            tensors = {f"model.{name}": parameter.data for name, parameter in model.named_parameters()}
-            tensors |= {f"velocity.{i}": velocity for i, velocity in enumerate(optimizer.velocity)}
+            tensors = {f"model.{name}": to_cpu(parameter.data) for name, parameter in model.named_parameters()}
+            tensors |= {f"velocity.{i}": to_cpu(velocity) for i, velocity in enumerate(optimizer.velocity)}
             log = [self._log.size, self._log.crc]
             self.checkpoints.save({**state, "lr": optimizer.lr, "log": log}, tensors, best=best)
         self._saved_at = time.perf_counter()

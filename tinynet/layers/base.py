@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinynet.device import require_cpu
+from tinynet.device import checked_device, cpu_copy, device_of, fill_with_zeros, to_device
 from tinynet.errors import BackwardBeforeForwardError, NonFiniteError
-from tinynet.ops.elementwise import all_finite
+from tinynet.ops.elementwise import add_to, all_finite
 from tinynet.ops.matmul import matmul
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -62,7 +62,7 @@ class Parameter:
     @property
     def grad(self) -> np.ndarray:
         if self._grad_is_zero:
-            self._grad.fill(0)
+            fill_with_zeros(self._grad)
             self._grad_is_zero = False
         return self._grad
 
@@ -74,13 +74,21 @@ class Parameter:
         """Set the gradient to zero."""
         self._grad_is_zero = True
 
+    def add_to_grad(self, gradient: np.ndarray) -> None:
+        """grad += gradient, on whichever device they are."""
+        add_to(self.grad, gradient)
+
     def add_product_to_grad(self, a: np.ndarray, b: np.ndarray) -> None:
         """grad += a @ b; just after a zero_grad the product goes straight to its place."""
-        if self._grad_is_zero and self._grad.dtype == np.result_type(a, b) and self._grad.flags.c_contiguous:
+        if (
+            self._grad_is_zero
+            and self._grad.dtype == np.result_type(a.dtype, b.dtype)
+            and self._grad.flags.c_contiguous
+        ):
             matmul(a, b, out=self._grad)
             self._grad_is_zero = False
         else:
-            self.grad += matmul(a, b)
+            self.add_to_grad(matmul(a, b))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -177,9 +185,14 @@ class Layer:
 
     def _check_array(self, what: str, array: np.ndarray, shape: tuple[Size, ...] | None) -> None:
         try:
-            require_cpu(array)
-        except (TypeError, NotImplementedError) as error:
-            raise type(error)(f"{self}: {what}: {error}") from None
+            where = device_of(array)
+        except TypeError as error:
+            raise TypeError(f"{self}: {what}: {error}") from None
+        if (own := self.device) and own != where:
+            raise ValueError(
+                f"{self}: expected {what} on {own}, where the layer's parameters are, got one on {where}; "
+                "tinynet.device.to_device moves arrays, model.to(device) a model"
+            )
         if array.dtype not in FLOATS:
             raise TypeError(
                 f"{self}: expected {what} of dtype float32 or float64, got {array.dtype}; use .astype(np.float32)"
@@ -254,6 +267,24 @@ class Layer:
             child.at_step(step)
         return self
 
+    @property
+    def device(self) -> str | None:
+        """ "cpu" or "cuda:K", where this layer's own parameters, or else the first of those inside, are; None if there
+        are none."""
+        return next((device_of(parameter._grad) for parameter in self.parameters()), None)
+
+    def to(self, device: str) -> Self:
+        """Move all parameters to `device`: "cpu", "cuda" or "cuda:K". Arrays decide where a layer computes, so its
+        input must be there too.
+
+        Raises ValueError for any other name, DeviceError for a GPU that is not there, cannot be used or has no room.
+        """
+        device = checked_device(device)
+        moved = [(p, to_device(p.data, device), to_device(p.grad, device)) for p in self.parameters()]
+        for parameter, data, grad in moved:  # only now, so that an error leaves the model whole where it was
+            parameter.data, parameter.grad = data, grad
+        return self
+
     def astype(self, dtype: DTypeLike) -> Self:
         """Convert all parameters in place, to float64 for gradient checks or back."""
         for parameter in self.parameters():
@@ -263,8 +294,8 @@ class Layer:
     # weights out and in
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """A copy of every parameter's data, by name."""
-        return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
+        """A copy of every parameter's data, by name, on the CPU."""
+        return {name: cpu_copy(parameter.data) for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray], strict: bool = True) -> None:
         """Copy `state` into the parameters of the same names, each keeping its own dtype.
@@ -286,7 +317,8 @@ class Layer:
         if wrong:
             raise ValueError(f"{self}: state does not fit: {'; '.join(wrong)}")
         for key, array in new.items():
-            own[key].data[...] = array
+            data = own[key].data
+            data[...] = to_device(array.astype(data.dtype, copy=False), device_of(data))
 
     def __str__(self) -> str:
         kind = type(self).__name__

@@ -72,25 +72,25 @@ class Conv2d(Layer):
         cols = im2col(x, *self.window).reshape(self.groups, -1, OH * OW * N)
         y = matmul(self._rows(weight), cols)  # (G, O/G, OH*OW*N)
         if bias is not None:
-            y += bias.reshape(self.groups, -1, 1)
+            elementwise.add_bias(y.reshape(O, -1), bias)
         y = y.reshape(O, OH, OW, N).transpose(3, 0, 1, 2)
         return elementwise.relu(y)[0] if relu else y
 
     def backward(self, dy):
         (x,) = self.saved
         self.check_dy(dy, self.output_shape(x.shape))
-        dtype = np.result_type(x, dy)
+        dtype = np.result_type(x.dtype, dy.dtype)
         x, dy, weight = (array.astype(dtype, copy=False) for array in (x, dy, self.weight.data))
-        dy_rows = dy.transpose(1, 2, 3, 0).reshape(self.groups, self.out_channels // self.groups, -1)
         if self.bias is not None:
-            self.bias.grad += matmul(dy_rows, np.ones((dy_rows.shape[2], 1), dtype)).ravel()
+            self.bias.add_to_grad(conv_paths.bias_gradient(dy))
         if (path := self.path(x.shape)) != "im2col":
-            self.weight.grad += conv_paths.weight_gradient(path, x, dy, weight.shape, self.window, self.groups)
+            self.weight.add_to_grad(conv_paths.weight_gradient(path, x, dy, weight.shape, self.window, self.groups))
             if not self.input_grad:
                 return None
             return conv_paths.input_gradient(path, dy, weight, x.shape, self.window, self.groups)
+        dy_rows = dy.transpose(1, 2, 3, 0).reshape(self.groups, self.out_channels // self.groups, -1)
         cols = im2col(x, *self.window).reshape(self.groups, -1, dy_rows.shape[2])  # cheaper to make again than to keep
-        self.weight.grad += matmul(dy_rows, cols.transpose(0, 2, 1)).reshape(weight.shape)
+        self.weight.add_to_grad(matmul(dy_rows, cols.transpose(0, 2, 1)).reshape(weight.shape))
         if not self.input_grad:
             return None
         dcols = matmul(self._rows(weight).transpose(0, 2, 1), dy_rows, out=cols)  # over cols: no longer needed
@@ -119,6 +119,8 @@ class Conv2d(Layer):
         """The algorithm that runs for an x of `shape`, (N, C, H, W): "winograd", "panels" or "im2col"."""
         if self.algorithm != "auto":
             return self.algorithm
+        if self.device != "cpu":
+            return "panels"
         return conv_paths.choose(shape, self.output_shape(shape), self.weight.shape, self.window, not self.training)
 
     def output_shape(self, shape):

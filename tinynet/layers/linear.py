@@ -2,6 +2,7 @@ import numpy as np
 
 from tinynet import init
 from tinynet.layers.base import Layer, Parameter
+from tinynet.ops.elementwise import add_bias, add_row_sums
 from tinynet.ops.matmul import matmul
 from tinynet.ops.window import checked_counts
 
@@ -26,7 +27,7 @@ class Linear(Layer):
         self.saved = (x,)
         y = matmul(self.weight.data.astype(x.dtype, copy=False), x.T)  # (out_features, N): the batch innermost
         if self.bias is not None:
-            y += self.bias.data.astype(x.dtype, copy=False)[:, None]
+            add_bias(y, self.bias.data.astype(x.dtype, copy=False))
         return y.T
 
     def backward(self, dy):
@@ -34,7 +35,7 @@ class Linear(Layer):
         self.check_dy(dy, (x.shape[0], self.out_features))
         self.weight.add_product_to_grad(dy.T, x)
         if self.bias is not None:
-            self.bias.grad += dy.sum(axis=0)
+            add_row_sums(dy.T, self.bias.grad)
         if not self.input_grad:
             return None
         return matmul(self.weight.data.astype(x.dtype, copy=False).T, dy.T).T

@@ -7,7 +7,8 @@ from tinynet.ops.softmax_ce import softmax_ce_backward, softmax_ce_forward
 class SoftmaxCE(Layer):
     """loss = mean over the batch of -ln softmax(logits)[label];  softmax(z)_j = exp(z_j) / sum_i exp(z_i).
 
-    logits: (N, K) float, labels: (N,) whole numbers in [0, K); the loss is a float. backward() needs no dy (the loss
+    logits: (N, K) float, labels: (N,) whole numbers in [0, K); the loss is a float (for logits on a GPU an
+    array () there, which float() waits for). backward() needs no dy (the loss
     is where backprop starts): dlogits = (softmax(logits) - onehot(labels)) / N. Subtracting each row's largest logit
     changes nothing in the formula and keeps exp from overflowing: logits of ±1e4 are fine.
 
@@ -20,13 +21,13 @@ class SoftmaxCE(Layer):
     def forward(self, logits, labels):  # type: ignore[override]
         self.check_input(logits, ("N", "K"))
         labels = self._check_labels(labels, *logits.shape)
-        losses, p = softmax_ce_forward(logits, labels)
-        self.saved = p, labels
-        return float(np.mean(losses, dtype=np.float64))
+        loss, kept = softmax_ce_forward(logits, labels)
+        self.saved = kept, len(labels)
+        return loss
 
     def backward(self, dy=1.0):
-        p, labels = self.saved
-        return softmax_ce_backward(p, labels, dy / len(labels))
+        kept, N = self.saved
+        return softmax_ce_backward(kept, dy / N)
 
     def output_shape(self, shape):
         self.check_shape("x", shape, ("N", "K"))

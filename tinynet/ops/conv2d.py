@@ -9,6 +9,7 @@ processing, 2006, section 3.) CUDA twin: `kernels/conv2d.cu`.
 import numpy as np
 
 from tinynet.ops import buffers
+from tinynet.ops.dispatch import with_gpu_twin
 from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.parallel import kernel, parallel_for
 from tinynet.ops.window import Pair, checked_window, window_output
@@ -51,6 +52,7 @@ def _col2im(cols, dx, kernel_size, stride, padding, dilation, start, stop):
                                 dx[c, h, w, n] += cols[row, oh, ow, n]
 
 
+@with_gpu_twin
 def im2col(
     x: np.ndarray,
     kernel_size: int | Pair,
@@ -78,6 +80,7 @@ def im2col(
     return cols.reshape(rows, OH * OW * N)
 
 
+@with_gpu_twin
 def col2im(
     cols: np.ndarray,
     shape: tuple[int, int, int, int],

@@ -12,8 +12,9 @@ import numpy as np
 
 from tinynet.ops import buffers, panels, winograd
 from tinynet.ops.cook_toom import POINTS
+from tinynet.ops.dispatch import with_gpu_twin
 from tinynet.ops.layout import batch_first, batch_last
-from tinynet.ops.matmul import one_thread_blas
+from tinynet.ops.matmul import matmul, one_thread_blas
 from tinynet.ops.panels import Window
 from tinynet.ops.vectors import LANES
 from tinynet.ops.window import Pair
@@ -69,6 +70,7 @@ def _work(
     return points * (columns * (channels * O + TRANSFORM * (channels * groups + O)) + transform)
 
 
+@with_gpu_twin
 def forward(
     algorithm: str,
     x: np.ndarray,
@@ -91,6 +93,7 @@ def forward(
     return batch_first(y)
 
 
+@with_gpu_twin
 def weight_gradient(
     algorithm: str, x: np.ndarray, dy: np.ndarray, shape: tuple[int, ...], window: Window, groups: int
 ) -> np.ndarray:
@@ -102,6 +105,14 @@ def weight_gradient(
         return panels.weight_gradient(batch_last(x), batch_last(dy), shape, window, groups)
 
 
+@with_gpu_twin
+def bias_gradient(dy: np.ndarray) -> np.ndarray:
+    """(O,), the sum of dy over pictures and pixels."""
+    rows = batch_last(dy).reshape(dy.shape[1], -1)
+    return matmul(rows, np.ones((rows.shape[1], 1), dy.dtype))[:, 0]
+
+
+@with_gpu_twin
 def input_gradient(
     algorithm: str, dy: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], window: Window, groups: int
 ) -> np.ndarray:

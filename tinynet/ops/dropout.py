@@ -3,6 +3,7 @@
 import numpy as np
 
 from tinynet.ops import buffers
+from tinynet.ops.dispatch import with_gpu_twin
 from tinynet.ops.elementwise import GRAIN as PLAIN_GRAIN
 from tinynet.ops.elementwise import in_memory_order
 from tinynet.ops.parallel import kernel, parallel_for
@@ -45,6 +46,7 @@ def _drop_again(dy, kept, dx, scale, start, stop):
         dx[i] = dy[i] * scale if kept[i] else zero
 
 
+@with_gpu_twin
 def dropout_forward(x: np.ndarray, p: float, seed: int, stream: int, step: int) -> tuple[np.ndarray, np.ndarray]:
     """y = x / (1 - p) where an element's 32 random bits are at least p * 2**32, else 0; and where it is kept.
 
@@ -70,6 +72,7 @@ def dropout_forward(x: np.ndarray, p: float, seed: int, stream: int, step: int) 
     return np.moveaxis(y, -1, 0), np.moveaxis(kept, -1, 0)
 
 
+@with_gpu_twin
 def dropout_backward(dy: np.ndarray, kept: np.ndarray, p: float) -> np.ndarray:
     """dx = dy / (1 - p) where kept, else 0."""
     dx = buffers.empty_like(kept, dy.dtype)

@@ -1,15 +1,19 @@
 """Loops over all elements of an array, on all threads: for what NumPy does on one, or in several passes over memory.
 
+CUDA twin: `kernels/elementwise.cu`.
+
 Kernels take their range as slices: an index that might be negative, as start + i might, would keep the compiler from
 using vector instructions.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
 import numpy as np
 
 from tinynet.ops import buffers
+from tinynet.ops.dispatch import with_gpu_twin
 from tinynet.ops.parallel import kernel, parallel_for
 
 GRAIN = 1 << 17  # elements a thread, at the least: what takes as long as waking one
@@ -70,6 +74,7 @@ def _sgd_step(w, v, gradient, momentum, lr, decay, start, stop):
         w[i] += v[i]
 
 
+@with_gpu_twin
 def all_finite(x: np.ndarray) -> bool:
     """Whether no element is NaN or infinite. x: floats of any shape and strides."""
     flat = in_memory_order(x)[0]
@@ -89,6 +94,13 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     return not marks.any()
 
 
+@with_gpu_twin
+def finite_arrays(arrays: Sequence[np.ndarray]) -> bool:
+    """Whether no element of any is NaN or infinite. On a GPU, all on one, the host waits for the answer."""
+    return all(all_finite(array) for array in arrays)
+
+
+@with_gpu_twin
 def relu(x: np.ndarray) -> tuple[np.ndarray, bool]:
     """max(x, 0), and whether all of x is finite; x of any shape. NaN and -inf give NaN."""
     y = buffers.empty_like(x)
@@ -98,6 +110,7 @@ def relu(x: np.ndarray) -> tuple[np.ndarray, bool]:
     return y, not marks.any()
 
 
+@with_gpu_twin
 def relu_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """dy where y > 0, else 0; into `out` if given, which may be dy itself but must have no gaps in memory."""
     dx = buffers.empty_like(y, dy.dtype) if out is None else out
@@ -116,6 +129,38 @@ def sgd_step(w: np.ndarray, v: np.ndarray, gradient: np.ndarray, momentum: float
     number = w.dtype.type  # Python's floats would turn the loop into float64
     settings = number(momentum), number(lr), number(decay)
     parallel_for(_sgd_step, w.size, flat_w, flat_v, flat_gradient, *settings, grain=GRAIN)
+
+
+@with_gpu_twin
+def add_bias(y: np.ndarray, bias: np.ndarray) -> None:
+    """y[o] += bias[o] for each o; y (O, ...), bias (O,)."""
+    y += bias.reshape(-1, *(1,) * (y.ndim - 1))
+
+
+@with_gpu_twin
+def add_row_sums(dy: np.ndarray, sums: np.ndarray) -> None:
+    """sums[o] += the sum of dy[o] for each o; dy (O, ...), sums (O,): the gradient of a bias."""
+    sums += dy.sum(axis=tuple(range(1, dy.ndim)))
+
+
+@with_gpu_twin
+def add_to(total: np.ndarray, more: np.ndarray) -> None:
+    """total += more."""
+    total += more
+
+
+@with_gpu_twin
+def sgd_steps(
+    ws: Sequence[Any],
+    vs: Sequence[Any],
+    gradients: Sequence[Any],
+    momentum: float,
+    lrs: Sequence[float],
+    decays: Sequence[float],
+) -> None:
+    """`sgd_step` for each (w, v, gradient, lr, decay); on a GPU all of them in one launch."""
+    for w, v, gradient, lr, decay in zip(ws, vs, gradients, lrs, decays, strict=True):
+        sgd_step(w, v, gradient, momentum, lr, decay)
 
 
 def in_memory_order(first: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:

@@ -6,14 +6,15 @@ the ops work on that order and return their result as an (N, C, H, W) *view* of 
 wants it, `batch_last` copies nothing, and no layer has to know.
 """
 
-import numpy as np
+from typing import Any
 
 
-def batch_last(x: np.ndarray) -> np.ndarray:
+def batch_last(x: Any) -> Any:
     """(N, C, H, W) with any strides -> (C, H, W, N), C-contiguous; a view where memory is in that order already."""
-    return np.ascontiguousarray(np.moveaxis(x, 0, -1))
+    moved = x.transpose(*range(1, x.ndim), 0)  # methods, which NumPy's and CuPy's arrays have alike
+    return moved if moved.flags.c_contiguous else moved.copy()
 
 
-def batch_first(x: np.ndarray) -> np.ndarray:
+def batch_first(x: Any) -> Any:
     """(C, H, W, N) -> (N, C, H, W), always a view."""
-    return np.moveaxis(x, -1, 0)
+    return x.transpose(x.ndim - 1, *range(x.ndim - 1))

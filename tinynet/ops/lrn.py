@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from tinynet.ops import buffers
+from tinynet.ops.dispatch import with_gpu_twin
 from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.max_pool import index_type
 from tinynet.ops.parallel import kernel, parallel_for
@@ -181,6 +182,7 @@ def _backward_from_pool(x, dy, place, dx, kernel_size, stride, padding, size, gr
             _backward_block(columns, gradient, dx_columns, left, right, h * line, size, groups, alpha, beta, k, True)
 
 
+@with_gpu_twin
 def lrn_forward(x: np.ndarray, size: int, alpha: float, beta: float, k: float, groups: int) -> np.ndarray:
     """y = x / (k + alpha * S)**beta, S the sum of x**2 over the window; x, y (N, C, H, W)."""
     columns = batch_last(x)
@@ -189,6 +191,7 @@ def lrn_forward(x: np.ndarray, size: int, alpha: float, beta: float, k: float, g
     return batch_first(y)
 
 
+@with_gpu_twin
 def lrn_backward(
     x: np.ndarray, dy: np.ndarray, size: int, alpha: float, beta: float, k: float, groups: int
 ) -> np.ndarray:
@@ -204,6 +207,7 @@ def _over_columns(loop, arrays, *normalisation):
     parallel_for(loop, flat[0].shape[1], *flat, *_settings(arrays[0], normalisation), grain=GRAIN)
 
 
+@with_gpu_twin
 def lrn_pool_forward(
     x: np.ndarray, normalisation: tuple, output: Pair, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -217,6 +221,7 @@ def lrn_pool_forward(
     return batch_first(y), place
 
 
+@with_gpu_twin
 def relu_lrn_pool_backward(
     x: np.ndarray,
     dy: np.ndarray,

@@ -16,6 +16,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from tinynet.ops import buffers
+from tinynet.ops.dispatch import with_gpu_twin
 from tinynet.ops.parallel import parallel_for
 
 SMALL = 1 << 20  # multiplications; a product below is not worth a second thread
@@ -71,6 +72,7 @@ def one_thread_blas() -> Iterator[None]:
         yield
 
 
+@with_gpu_twin
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """a @ b for matrices or equal stacks of them: (..., M, K) @ (..., K, N) -> (..., M, N), into `out` if given."""
     (M, K), N = a.shape[-2:], b.shape[-1]

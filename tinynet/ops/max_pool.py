@@ -3,6 +3,7 @@
 import numpy as np
 
 from tinynet.ops import buffers
+from tinynet.ops.dispatch import with_gpu_twin
 from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.parallel import kernel, parallel_for
 from tinynet.ops.window import Pair
@@ -89,6 +90,7 @@ def _backward(dy, place, dx, kernel_size, stride, padding, start, stop):
                             dx[c, top + kh, left + kw, n] += share
 
 
+@with_gpu_twin
 def max_pool_forward(
     x: np.ndarray, output: Pair, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -101,6 +103,7 @@ def max_pool_forward(
     return batch_first(y), place
 
 
+@with_gpu_twin
 def max_pool(x: np.ndarray, output: Pair, kernel_size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """The y of `max_pool_forward`, without the places: three to eight times as fast for few pictures."""
     if len(x) >= FEW:
@@ -111,6 +114,7 @@ def max_pool(x: np.ndarray, output: Pair, kernel_size: Pair, stride: Pair, paddi
     return batch_first(y)
 
 
+@with_gpu_twin
 def max_pool_backward(
     dy: np.ndarray, place: np.ndarray, size: Pair, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> np.ndarray:

@@ -4,9 +4,12 @@ Arrays here are (K, N): classes, and the pictures of the batch innermost. Each t
 steps, while they are in its cache.
 """
 
+from typing import Any
+
 import numpy as np
 
 from tinynet.ops import buffers
+from tinynet.ops.dispatch import with_gpu_twin
 from tinynet.ops.parallel import kernel, parallel_for
 
 GRAIN = 1 << 17  # values a thread, at the least
@@ -80,8 +83,10 @@ def _scale(p, dlogits, factor, start, stop):
             out[n] = row[n] * factor
 
 
-def softmax_ce_forward(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """loss (N,) = -ln softmax(logits)[label] of each picture, and softmax(logits), (N, K), for logits (N, K)."""
+@with_gpu_twin
+def softmax_ce_forward(logits: np.ndarray, labels: np.ndarray) -> tuple[float, Any]:
+    """The mean over the pictures of -ln softmax(logits)[label], for logits (N, K); and what backward needs. On a GPU
+    the mean is an array () there: float(mean) waits for it."""
     z = np.ascontiguousarray(logits.T)
     K, N = z.shape
     p, loss = buffers.empty(z.shape, z.dtype), np.empty(N, z.dtype)
@@ -95,11 +100,13 @@ def softmax_ce_forward(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarr
         _normalise(p, loss, start, stop)
 
     parallel_for(some, N, grain=-(-GRAIN // K))
-    return loss, p.T
+    return float(np.mean(loss, dtype=np.float64)), (p.T, labels)
 
 
-def softmax_ce_backward(p: np.ndarray, labels: np.ndarray, factor: float) -> np.ndarray:
-    """dlogits (N, K) = factor * (p - onehot(labels))."""
+@with_gpu_twin
+def softmax_ce_backward(kept: Any, factor: float) -> np.ndarray:
+    """dlogits (N, K) = factor * (softmax(logits) - onehot(labels)); `kept` is forward's."""
+    p, labels = kept
     K, N = p.T.shape
     dlogits = buffers.empty((K, N), p.dtype)
     factor = p.dtype.type(factor)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from tinynet.data.dataset import Dataset
 from tinynet.data.loader import Loader
+from tinynet.device import to_cpu
 from tinynet.evaluate import predict_parts
 from tinynet.features import activations, features, layer_names, nearest
 from tinynet.layers import Dropout, Flatten
@@ -125,7 +126,7 @@ class RunPictures:
         return np.array([rows[i] for i in chosen]), Answers(*map(np.concatenate, zip(*found, strict=True)))
 
     def _kernels(self, model: Any) -> Figure:
-        weight = dict(model.named_parameters())[self.kernels].data
+        weight = to_cpu(dict(model.named_parameters())[self.kernels].data)
         towers = max((getattr(layer, "groups", 1) for _, layer in model.named_layers()), default=1)
         return first_layer_kernels(weight, towers if len(weight) % towers == 0 else 1)
 

@@ -1,0 +1,242 @@
+"""A stand-in for CuPy, for tests without a GPU: its arrays live on simulated devices, its kernels run on the CPU shim.
+
+    fake = FakeCupy(folder_for_the_libraries, devices=2)
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+
+It has what tinynet uses of CuPy and nothing more, and it is stricter. Each device has its own memory: an operation or a
+launch that mixes two devices, or an array of NumPy's with one of a device, is an error, as is a launch of an array that
+is not on the current device. A NumPy array of a device's array comes by `get()` alone. `synchronisations` counts what
+makes the host wait, and `allocations` each new array that is no view.
+"""
+
+import contextlib
+import operator
+import types
+from pathlib import Path
+
+import numpy as np
+
+from . import CpuModule
+
+
+class Device:
+    """The current device, in a `with`."""
+
+    current = 0
+    attributes = {"MultiProcessorCount": 2}  # noqa: RUF012 - as CuPy has it; few, so that small work fills them
+    before: list[int]
+
+    def __init__(self, number=None):
+        self.id = Device.current if number is None else number
+        self.before = []
+
+    def __enter__(self):
+        self.before.append(Device.current)
+        Device.current = self.id
+        return self
+
+    def __exit__(self, *failure):
+        Device.current = self.before.pop()
+
+    def __eq__(self, other):
+        return isinstance(other, Device) and self.id == other.id
+
+    def __hash__(self):
+        return self.id
+
+
+class ndarray:  # noqa: N801 - CuPy's own name
+    """An array on a simulated device; `memory` is the NumPy array that stands for it, which only tests may touch."""
+
+    __array_priority__ = 100
+    fake: "FakeCupy"
+
+    def __init__(self, memory: np.ndarray, number: int, base: "ndarray | None" = None):
+        self.memory, self.number = memory, number
+        if base is None:
+            self.fake.allocations += 1
+
+    shape = property(lambda self: self.memory.shape)
+    dtype = property(lambda self: self.memory.dtype)
+    ndim = property(lambda self: self.memory.ndim)
+    size = property(lambda self: self.memory.size)
+    nbytes = property(lambda self: self.memory.nbytes)
+    itemsize = property(lambda self: self.memory.itemsize)
+    strides = property(lambda self: self.memory.strides)
+    flags = property(lambda self: self.memory.flags)
+    T = property(lambda self: self._view(self.memory.T))
+
+    @property
+    def device(self):
+        return Device(self.number)
+
+    @property
+    def data(self):
+        return types.SimpleNamespace(ptr=self.memory.ctypes.data)
+
+    def _view(self, memory):
+        if not np.shares_memory(memory, self.memory) and memory.size:
+            return type(self)(memory, self.number)
+        return type(self)(memory, self.number, self)
+
+    def _new(self, memory):
+        return type(self)(np.asarray(memory), self.number)
+
+    def reshape(self, *shape):
+        return self._view(self.memory.reshape(*shape))
+
+    def transpose(self, *axes):
+        return self._view(self.memory.transpose(*axes))
+
+    def view(self, dtype):
+        return self._view(self.memory.view(dtype))
+
+    def copy(self, order="C"):
+        return self._new(self.memory.copy(order))
+
+    def astype(self, dtype, copy=True):
+        return self if not copy and self.dtype == dtype else self._new(self.memory.astype(dtype))
+
+    def fill(self, value):
+        self._on_its_device()
+        self.memory.fill(value)
+
+    def get(self):
+        self.fake.synchronisations += 1
+        return self.memory.copy()
+
+    def __float__(self):
+        self.fake.synchronisations += 1
+        return float(self.memory)
+
+    def __len__(self):
+        return len(self.memory)
+
+    def __getitem__(self, key):
+        return self._view(self.memory[key])
+
+    def __setitem__(self, key, value):
+        self.memory[key] = self._operand(value)
+
+    def __array__(self, *args, **options):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
+
+    def __bool__(self):
+        raise TypeError("the truth of an array on a device makes the host wait: compare on the device, or use .get()")
+
+    def _operand(self, other):
+        if isinstance(other, ndarray):
+            if other.number != self.number:
+                raise ValueError(f"arrays on devices {self.number} and {other.number} in one operation")
+            return other.memory
+        if isinstance(other, np.ndarray) and other.ndim:
+            raise TypeError("a NumPy array and an array on a device in one operation")
+        return other
+
+    def _on_its_device(self):
+        if Device.current != self.number:
+            raise ValueError(f"an operation on device {self.number} while the current one is {Device.current}")
+
+
+def _binary(name, function):
+    def call(self, other):
+        return self._new(function(self.memory, self._operand(other)))
+
+    def in_place(self, other):
+        self.memory[...] = function(self.memory, self._operand(other))
+        return self
+
+    setattr(ndarray, f"__{name}__", call)
+    setattr(ndarray, f"__i{name}__", in_place)
+
+
+for _name in ("add", "sub", "mul", "truediv"):
+    _binary(_name, getattr(operator, _name))
+
+ndarray.__module__ = "cupy"
+
+
+class FakeCupy(types.ModuleType):
+    """The module. load(source, include=, names=) compiles a .cu file; by default without a sanitizer."""
+
+    def __init__(self, folder: Path, devices: int = 1, memory: int = 1 << 40, load=None):
+        super().__init__("cupy")
+        self.folder, self.devices, self.memory = folder, devices, memory
+        self.load = load or (lambda source, **options: CpuModule(source, folder, **options))
+        self.allocations = self.synchronisations = self.launches = 0
+        self.modules: dict[tuple, CpuModule] = {}
+        self.ndarray = type("ndarray", (ndarray,), {"fake": self, "__module__": "cupy"})
+        runtime = types.SimpleNamespace(
+            getDeviceCount=lambda: self.devices, memGetInfo=lambda: (self.memory, self.memory)
+        )
+        self.cuda = types.SimpleNamespace(Device=Device, runtime=runtime, get_current_stream=contextlib.nullcontext)
+
+    def reset(self):
+        """Counters at 0, all memory free, device 0 current."""
+        self.allocations = self.synchronisations = self.launches = 0
+        self.memory = 1 << 40
+        Device.current = 0
+
+    def get_default_memory_pool(self):
+        return types.SimpleNamespace(used_bytes=lambda: 0)
+
+    def empty(self, shape, dtype=float):
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if size > self.memory:
+            raise MemoryError(f"Out of memory allocating {size:,} bytes")
+        self._check_device()
+        values = np.empty(shape, dtype)
+        values.view(np.uint8).reshape(-1).fill(0xFF)  # NaN, or a number that nobody expects
+        return self.ndarray(values, Device.current)
+
+    def zeros(self, shape, dtype=float):
+        array = self.empty(shape, dtype)
+        array.memory.fill(0)
+        return array
+
+    def asarray(self, values):
+        array = self.empty(values.shape, values.dtype)
+        array.memory[...] = values
+        return array
+
+    def matmul(self, a, b, out=None):
+        product = np.matmul(a.memory, a._operand(b))
+        if out is None:
+            return a._new(product)
+        out.memory[...] = product
+        return out
+
+    def _check_device(self):
+        if not 0 <= Device.current < self.devices:
+            raise RuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+
+    def RawKernel(self, source, name):  # noqa: N802 - CuPy's own name
+        path = self.folder / f"{name}.cu"
+        path.write_text(source.replace('extern "C" ', ""), encoding="utf-8")
+        return _Kernel(self, self.load(path).get_function(name))
+
+    def RawModule(self, *, code, options, name_expressions):  # noqa: N802 - CuPy's own name
+        include = next(Path(option[2:]) for option in options if option.startswith("-I"))
+        path = next(path for path in include.glob("*.cu") if path.read_text(encoding="utf-8") == code)
+        key = path, tuple(name_expressions)
+        if key not in self.modules:
+            self.modules[key] = self.load(path, include=include, names=name_expressions)
+        module = self.modules[key]
+        return types.SimpleNamespace(get_function=lambda name: _Kernel(self, module.get_function(name)))
+
+
+class _Kernel:
+    def __init__(self, fake: FakeCupy, kernel):
+        self.fake, self.kernel, self.max_dynamic_shared_size_bytes = fake, kernel, 48 << 10
+
+    def __call__(self, grid, block, args, shared_mem=0):
+        self.fake._check_device()
+        if shared_mem > self.max_dynamic_shared_size_bytes:
+            raise RuntimeError(f"cudaErrorInvalidValue: {shared_mem} bytes of shared memory were not asked for")
+        for arg in args:
+            if isinstance(arg, ndarray):
+                arg._on_its_device()
+        self.fake.launches += 1
+        values = [arg.memory if isinstance(arg, ndarray) else arg for arg in args]
+        values = [float(value) if isinstance(value, np.floating) else value for value in values]
+        self.kernel(grid, block, values, shared_mem=shared_mem)

@@ -1,0 +1,53 @@
+"""Small nets and steps that together launch every kernel which the library uses; name: (layer, shape of x)."""
+
+import numpy as np
+from strategies import numbers
+
+from tinynet import optim
+from tinynet.device import to_cpu, to_device
+from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
+
+PICTURES = 4, 6, 9, 8
+
+LAYERS = {
+    "conv": (lambda: Conv2d(6, 8, 3, padding=1), PICTURES),
+    "conv, all options": (
+        lambda: Conv2d(6, 8, (3, 2), stride=(2, 3), padding=(1, 0), dilation=(1, 2), groups=2),
+        PICTURES,
+    ),
+    "conv by im2col": (lambda: Conv2d(6, 4, 3, bias=False, algorithm="im2col", groups=2), PICTURES),
+    "conv, odd sizes": (lambda: Conv2d(3, 5, 5, stride=2, padding=2), (3, 3, 11, 10)),
+    "relu": (ReLU, PICTURES),
+    "lrn": (LRN, PICTURES),
+    "lrn of 3 channels": (lambda: LRN(3, 0.1, 0.6, 1.0, groups=2), PICTURES),
+    "pool": (lambda: MaxPool(3, 2), PICTURES),
+    "pool, all options": (lambda: MaxPool((2, 3), (2, 1), (1, 1), ceil_mode=True), PICTURES),
+    "pool of many places": (lambda: MaxPool(17, 1), (2, 1, 17, 19)),
+    "dropout": (lambda: Dropout(0.4, seed=7), PICTURES),
+    "dropout of rows": (lambda: Dropout(0.5), (5, 7)),
+    "flatten": (Flatten, PICTURES),
+    "linear": (lambda: Linear(7, 5), (4, 7)),
+    "linear without bias": (lambda: Linear(7, 5, bias=False), (1, 7)),
+    # 33 pictures: from 32 on, ReLU, LRN and pooling are one pass
+    "net": (lambda: Sequential(Conv2d(2, 8, 3), ReLU(), LRN(), MaxPool(3, 2), Flatten(), Linear(32, 3)), (33, 2, 7, 7)),
+}
+
+
+def results(layer, x, dy, device):
+    """y, dx and the gradients, all brought back to the CPU."""
+    layer.to(device)
+    layer.zero_grad()
+    y = layer(to_device(x, device))
+    dx = layer.backward(to_device(dy, device))
+    return [to_cpu(array) for array in (y, dx, *(parameter.grad for parameter in layer.parameters()))]
+
+
+def one_update(device, dtype=np.float32):
+    """The loss, and all parameters after a step of a net with a loss and an optimiser."""
+    model, loss = Sequential(Flatten(), Linear(12, 5), ReLU(), Linear(5, 4)).astype(dtype), SoftmaxCE()
+    optimizer = optim.SGD(model.to(device).parameters(), lr=0.1)
+    optimizer.zero_grad()
+    value = loss(model(to_device(numbers((5, 3, 2, 2), dtype), device)), np.array([0, 3, 1, 1, 2]))
+    model.backward(loss.backward())
+    optimizer.step()
+    return [np.array(float(value), dtype), *model.state_dict().values()]

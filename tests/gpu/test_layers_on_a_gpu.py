@@ -1,0 +1,57 @@
+"""Every layer on a simulated GPU: the same numbers as on the CPU, through `model.to` and the layers' own code."""
+
+import numpy as np
+import pytest
+from checks import assert_close
+from strategies import numbers
+
+from gpu.cases import LAYERS, one_update, results
+from tinynet.device import to_cpu, to_device
+from tinynet.layers import SoftmaxCE
+
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@both_dtypes
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.usefixtures("gpu")
+def test_computes_what_the_cpu_does(name, dtype):
+    make, shape = LAYERS[name]
+    layer, x = make().astype(dtype), numbers(shape, dtype)
+    dy = numbers(layer.output_shape(shape), dtype, seed=1)
+    on_cpu = results(layer.at_step(3), x, dy, "cpu")
+    on_gpu = results(layer.at_step(3), x, dy, "cuda:1")
+    for got, expected in zip(on_gpu, on_cpu, strict=True):
+        assert got.dtype == dtype
+        assert_close(got, expected, dtype)
+
+
+@both_dtypes
+@pytest.mark.usefixtures("gpu")
+def test_evaluation_mode(dtype):
+    for name in ("dropout", "pool", "net"):
+        make, shape = LAYERS[name]
+        layer, x = make().astype(dtype).eval(), numbers(shape, dtype)
+        dy = numbers(layer.output_shape(shape), dtype, seed=1)
+        expected = results(layer, x, dy, "cpu")
+        for got, wanted in zip(results(layer, x, dy, "cuda:0"), expected, strict=True):
+            assert_close(got, wanted, dtype)
+
+
+@both_dtypes
+def test_the_loss_is_not_waited_for(gpu, dtype):
+    logits, labels, loss = 5 * numbers((6, 10), dtype), np.array([0, 9, 3, 3, 1, 7]), SoftmaxCE()
+    expected = loss(logits, labels), loss.backward()
+    x = to_device(logits, "cuda:0")
+    before = gpu.synchronisations
+    there = loss(x, labels)
+    assert gpu.synchronisations == before
+    assert_close(float(there), expected[0], dtype)
+    assert_close(to_cpu(loss.backward()), expected[1], dtype)
+
+
+@both_dtypes
+@pytest.mark.usefixtures("gpu")
+def test_one_update(dtype):
+    for got, expected in zip(one_update("cuda:1", dtype), one_update("cpu", dtype), strict=True):
+        assert_close(got, expected, dtype)

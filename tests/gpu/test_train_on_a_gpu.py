@@ -1,0 +1,59 @@
+"""The main program with --devices 0, on a simulated GPU and tiny sizes."""
+
+import json
+
+import pytest
+
+SIZES = ["--train-size", "8", "--val-size", "4", "--batch-size", "4", "--image-size", "28", "--epochs", "1", "--quiet"]
+
+
+def losses(folder):
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [record["train_loss"] for record in records if record["event"] in ("step", "epoch")]
+
+
+def test_trains_and_measures_and_moves_between_devices(gpu, quick, tmp_path, capfd):
+    assert quick(*SIZES, "--out", "cpu") == 0
+    assert quick(*SIZES, "--out", "gpu", "--devices", "0") == 0
+    assert gpu.launches > 50
+    assert losses(tmp_path / "gpu") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-4)
+
+    capfd.readouterr()
+    for folder, devices in (("gpu", "cpu"), ("cpu", "1")):  # the checkpoint of one goes on on the other
+        assert quick("--resume", folder, "--epochs", "2", "--devices", devices, "--quiet") == 0
+    assert losses(tmp_path / "gpu") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-3)
+
+    capfd.readouterr()
+    assert quick("--evaluate", "gpu/weights.safetensors", "--devices", "0", "--batch-size", "4") == 0
+    on_gpu = capfd.readouterr().out
+    assert quick("--evaluate", "gpu/weights.safetensors", "--batch-size", "4") == 0
+    assert on_gpu.split(", loss")[0] == capfd.readouterr().out.split(", loss")[0]
+
+
+def test_a_gpu_that_is_not_there_is_wrong_usage(gpu, program, capfd):
+    with pytest.raises(SystemExit) as end:
+        program(*SIZES, "--devices", "7")
+    assert end.value.code == 2
+    text = capfd.readouterr().err
+    assert "argument --devices: cuda:7: no such GPU; this machine has cuda:0, cuda:1" in text
+    assert "--devices cpu" in text
+
+
+def test_no_memory_in_the_middle_of_a_run_keeps_the_last_checkpoint(gpu, quick, tmp_path, capfd, monkeypatch):
+    from tinynet.optim import SGD
+
+    step = SGD.step
+
+    def full(self):
+        step(self)
+        gpu.memory = 1000
+
+    monkeypatch.setattr(SGD, "step", full)
+    assert quick(*SIZES, "--out", "run", "--devices", "0") == 1
+    text = capfd.readouterr().err
+    assert "cuda:0 is out of memory for an array of shape" in text
+    assert "smaller batch" in text
+    monkeypatch.undo()
+    gpu.reset()
+    monkeypatch.chdir(tmp_path)
+    assert list((tmp_path / "run" / "checkpoints").glob("*.safetensors"))

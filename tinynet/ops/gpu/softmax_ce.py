@@ -1,0 +1,30 @@
+"""Softmax with cross-entropy: launches of kernels/softmax_ce.cu. CPU twin: tinynet/ops/softmax_ce.py."""
+
+from typing import Any
+
+import numpy as np
+
+from tinynet import device
+from tinynet.cuda import launch
+from tinynet.ops.gpu import THREADS, blocks, pictures_first, same_place, t
+
+BLOCK = 32, 32  # as the kernel wants it
+
+
+def softmax_ce_forward(logits: Any, labels: np.ndarray) -> tuple[Any, Any]:
+    """The mean loss, (), and softmax(logits), both on the device. The labels are a NumPy array, which goes there."""
+    z = logits.T if logits.T.flags.c_contiguous else logits.T.copy()
+    there = device.to_device(labels.astype(np.int32), device.device_of(z))
+    loss, p, mean = same_place(z, z.shape[1:]), same_place(z, z.shape), same_place(z, (1,), np.float64)
+    T, N = t(z), z.shape[1]
+    launch("softmax_ce", f"softmax_ce_forward<{T}>", (blocks(N, 32),), BLOCK, logits=z, labels=there, loss=loss, p=p)
+    launch("softmax_ce", f"softmax_ce_mean<{T}>", (1,), (THREADS,), loss=loss, mean=mean)
+    return mean.reshape(()), (p.T, there)
+
+
+def softmax_ce_backward(kept: Any, factor: float) -> Any:
+    p, labels = kept[0].T, kept[1]
+    dlogits, block = same_place(p, p.shape), pictures_first(p.shape[1])
+    args = {"p": p, "labels": labels, "dlogits": dlogits, "factor": factor}
+    launch("softmax_ce", f"softmax_ce_backward<{t(p)}>", (blocks(len(p), block[1]),), block, **args)
+    return dlogits.T
