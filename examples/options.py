@@ -79,7 +79,8 @@ def parse_arguments(description: str) -> argparse.Namespace:
         try:
             checked_device(device_name(given["devices"]))
         except ValueError:
-            wrong("devices", "cpu or the number of a GPU", "nets split over several devices come in a later version")
+            later = "nets split over several devices come in a later version" if "," in given["devices"] else ""
+            wrong("devices", "cpu or the number of a GPU, such as 0", later)
         except DeviceError as error:
             parser.error(f"argument --devices: {error}; the CPU serves, too: --devices cpu")
     if "resume" in given:

@@ -100,9 +100,9 @@ def launch(stem: str, expression: str, grid: Sequence[int], block: Sequence[int]
     values, where = _checked(expression, parameters, args)
     with device.on(where):
         kernel = _compiled(stem, expression, where)
-        if shared > STATIC_SHARED:
-            kernel.max_dynamic_shared_size_bytes = shared
         try:
+            if shared > max(STATIC_SHARED, kernel.max_dynamic_shared_size_bytes):
+                kernel.max_dynamic_shared_size_bytes = shared
             kernel(tuple(grid), tuple(block), tuple(values), shared_mem=shared)
         except RuntimeError as error:
             raise DeviceError(
@@ -189,13 +189,18 @@ def _check_array(what: str, parameter: Parameter, array: Any) -> str:
 def _check_shape(what: str, parameter: Parameter, array: Any, sizes: dict[str, int]) -> None:
     try:
         # the text is a source's of this package: names, numbers and + - * / alone
-        expected = tuple(eval(dim.replace("/", "//"), {"__builtins__": {}}, sizes) for dim in parameter.shape)
+        expected = tuple(eval(_code(dim), {"__builtins__": {}}, sizes) for dim in parameter.shape)
     except NameError as error:
         raise TypeError(
             f"{what}: its shape ({', '.join(parameter.shape)}) needs a number that is not given: {error}"
         ) from None
     if array.shape != expected and not (len(expected) == 1 and array.size == expected[0]):
         raise ValueError(f"{what}: expected the shape ({', '.join(parameter.shape)}) = {expected}, got {array.shape}")
+
+
+@functools.cache
+def _code(dim: str) -> Any:
+    return compile(dim.replace("/", "//"), dim, "eval")
 
 
 def _is_whole(value: Any) -> bool:
@@ -220,8 +225,8 @@ def _number(what: str, dtype: np.dtype, value: Any) -> Any:
 
 @functools.cache
 def _compiled(stem: str, expression: str, where: str) -> Any:
-    """The kernel, compiled when first wanted on `where`. CuPy keeps it on disk, under a key that knows the source and
-    the options, but not the headers that the source includes: their hash is an option for that."""
+    """The kernel, compiled when first wanted on `where`. Versions of CuPy that keep such kernels on disk do so under a
+    key that knows the source and the options, but not the headers that the source includes: hence their hash."""
     path = kernel_path(stem)
     headers = b"".join(header.read_bytes() for header in sorted(path.parent.glob("*.cuh")))
     options = ("-std=c++17", f"-I{path.parent}", f"-DTINYNET_HEADERS=0x{hashlib.sha256(headers).hexdigest()[:8]}")

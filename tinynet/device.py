@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 from tinynet.errors import DeviceError, DeviceMemoryError
 from tinynet.ops import buffers
 
+OLDEST = 70  # compute capability of the GPUs that the kernels are made for: Volta, 2017
 INSTALL = "pip install 'tinynet[cuda12]', or 'tinynet[cuda13]' for CUDA 13"
 
 
@@ -47,11 +48,11 @@ def checked_device(name: str) -> str:
 
 
 def to_device(array: Any, device: str) -> Any:
-    """`array` itself if it is on `device`, as `checked_device` gives it, or a copy there in the same memory order.
+    """`array` itself if it is on `device`, or a copy there in the same memory order.
 
-    Raises DeviceError, a MemoryError too, if it does not fit.
+    Raises what `checked_device` does, and DeviceMemoryError if it does not fit.
     """
-    source = device_of(array)
+    source, device = device_of(array), checked_device(device)
     if source == device:
         return array
     order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
@@ -61,7 +62,7 @@ def to_device(array: Any, device: str) -> Any:
             stored = stored.get()
     if device != "cpu":
         with on(device):
-            stored = _in_memory(cupy().asarray, stored.shape, stored.dtype, device)(np.ascontiguousarray(stored))
+            stored = _in_memory(cupy().asarray, stored.shape, stored.dtype, device)(np.asarray(stored, order="C"))
     return stored.transpose(np.argsort(order).tolist())
 
 
@@ -73,6 +74,20 @@ def to_cpu(array: Any) -> np.ndarray:
 def cpu_copy(array: Any) -> np.ndarray:
     """A copy on the CPU, in C order."""
     return np.array(to_cpu(array), order="C")
+
+
+def assign(target: Any, values: Any) -> None:
+    """target[...] = values, wherever both are."""
+    where = device_of(target)
+    values = to_device(values, where)
+    with on(where):
+        target[...] = values
+
+
+def as_type(array: Any, dtype: DTypeLike) -> Any:
+    """`array` itself if it has this dtype, or a copy that has, on the same device."""
+    with on(device_of(array)):
+        return array.astype(dtype, copy=False)
 
 
 def empty(shape: Sequence[int], dtype: DTypeLike, device: str) -> Any:
@@ -133,6 +148,9 @@ def _try_out(device: str) -> None:
         raise DeviceError(f"{device}: no such GPU; this machine has {there}")
     try:
         with on(device):
+            capability = module.cuda.Device().compute_capability  # "90" for 9.0
+            if int(capability) < OLDEST:
+                raise RuntimeError(f"it has compute capability {capability}; tinynet's kernels need {OLDEST} (Volta)")
             values = module.zeros(3, np.float32)
             source = 'extern "C" __global__ void count(float* x) { x[threadIdx.x] = threadIdx.x + 1; }'
             module.RawKernel(source, "count")((1,), (3,), (values,))
@@ -163,5 +181,5 @@ def out_of_memory(wanted: str, device: str, error: BaseException) -> DeviceError
         used = cupy().get_default_memory_pool().used_bytes()
     return DeviceMemoryError(
         f"{device} is out of memory for {wanted} ({error}): {free / 1e9:.2f} of {total / 1e9:.2f} GB are free, "
-        f"{used / 1e9:.2f} GB are in use here. Take a smaller batch; nothing has been changed"
+        f"{used / 1e9:.2f} GB are in use here. Take a smaller batch"
     )

@@ -177,6 +177,9 @@ def checked_loss(model: Layer, loss: SoftmaxCE, x: np.ndarray, labels: np.ndarra
         except NonFiniteError as error:
             raise NonFiniteError(str(last), f"gave NaN or infinity as its output (met by {error})") from error
     logits = to_cpu(logits)
+    if model.device not in (None, "cpu") and not np.isfinite(logits).all():
+        where = f"met NaN or infinity, on {model.device}, where layers are not looked at one by one"
+        raise NonFiniteError(str(loss), f"{where}; the same batch on the CPU names the layer")
     if not np.isfinite(value):
         raise NonFiniteError(
             str(last), f"gave an output so large, {np.abs(logits).max():.3g}, that the loss is {value}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.device import cpu_copy, device_of, to_device, zeros_like
+from tinynet.device import assign, cpu_copy, device_of, to_device, zeros_like
 from tinynet.layers.base import Parameter
 from tinynet.ops.elementwise import sgd_steps
 
@@ -79,7 +79,7 @@ class SGD:
             )
         self.lr = state["lr"]
         for v, values in zip(own, new, strict=True):
-            v[...] = to_device(values, device_of(v))
+            assign(v, values)
 
 
 class StepLR:

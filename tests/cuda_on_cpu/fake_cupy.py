@@ -23,6 +23,7 @@ class Device:
     """The current device, in a `with`."""
 
     current = 0
+    compute_capability = "90"
     attributes = {"MultiProcessorCount": 2}  # noqa: RUF012 - as CuPy has it; few, so that small work fills them
     before: list[int]
 
@@ -76,10 +77,11 @@ class ndarray:  # noqa: N801 - CuPy's own name
 
     def _view(self, memory):
         if not np.shares_memory(memory, self.memory) and memory.size:
-            return type(self)(memory, self.number)
+            return self._new(memory)
         return type(self)(memory, self.number, self)
 
     def _new(self, memory):
+        self._on_its_device()  # CuPy would allocate on the current one
         return type(self)(np.asarray(memory), self.number)
 
     def reshape(self, *shape):
@@ -116,6 +118,7 @@ class ndarray:  # noqa: N801 - CuPy's own name
         return self._view(self.memory[key])
 
     def __setitem__(self, key, value):
+        self._on_its_device()
         self.memory[key] = self._operand(value)
 
     def __array__(self, *args, **options):
@@ -143,6 +146,7 @@ def _binary(name, function):
         return self._new(function(self.memory, self._operand(other)))
 
     def in_place(self, other):
+        self._on_its_device()
         self.memory[...] = function(self.memory, self._operand(other))
         return self
 
@@ -185,8 +189,7 @@ class FakeCupy(types.ModuleType):
         if size > self.memory:
             raise MemoryError(f"Out of memory allocating {size:,} bytes")
         self._check_device()
-        values = np.empty(shape, dtype)
-        values.view(np.uint8).reshape(-1).fill(0xFF)  # NaN, or a number that nobody expects
+        values = np.full(size, 0xFF, np.uint8).view(dtype).reshape(shape)  # NaN, or a number that nobody expects
         return self.ndarray(values, Device.current)
 
     def zeros(self, shape, dtype=float):

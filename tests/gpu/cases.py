@@ -28,6 +28,10 @@ LAYERS = {
     "flatten": (Flatten, PICTURES),
     "linear": (lambda: Linear(7, 5), (4, 7)),
     "linear without bias": (lambda: Linear(7, 5, bias=False), (1, 7)),
+    "net with large windows": (
+        lambda: Sequential(Conv2d(1, 4, 2), ReLU(), LRN(3), MaxPool(17), Flatten(), Linear(4, 3)),
+        (33, 1, 18, 18),
+    ),
     # 33 pictures: from 32 on, ReLU, LRN and pooling are one pass
     "net": (lambda: Sequential(Conv2d(2, 8, 3), ReLU(), LRN(), MaxPool(3, 2), Flatten(), Linear(32, 3)), (33, 2, 7, 7)),
 }

@@ -52,7 +52,6 @@ def test_sizes_are_taken_from_the_arrays():
 )
 @pytest.mark.usefixtures("gpu")
 def test_an_argument_that_does_not_fit_is_refused(changes, kind, message, gpu):
-    launches = gpu.launches
     made = {
         np.float64: lambda: there(numbers((3,))),
         (4,): lambda: there(numbers((4,), np.float32)),
@@ -61,6 +60,8 @@ def test_an_argument_that_does_not_fit_is_refused(changes, kind, message, gpu):
         "view": lambda: there(numbers((6,), np.float32))[::2],
     }
     changes = {name: made[value]() if value in made else value for name, value in changes.items()}
+    there(numbers((3,)))  # the device is tried out by now
+    launches = gpu.launches
     assert message in error_text(lambda: add_bias(**changes), kind)
     assert gpu.launches == launches
 
@@ -149,6 +150,23 @@ def test_without_nvrtc(gpu, monkeypatch):
     assert "pip install" in message
 
 
+def test_a_gpu_that_is_too_old(gpu, monkeypatch):
+    monkeypatch.setattr(gpu.cuda.Device, "compute_capability", "61")
+    message = error_text(lambda: checked_device("cuda:0"), DeviceError)
+    assert "compute capability 61" in message
+    assert "need 70" in message
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_update_of_arrays_that_do_not_fit():
+    parameter = Linear(3, 2).to("cuda:0").weight
+    optimizer = SGD([parameter])
+    parameter.grad = there(numbers((2, 2), np.float32))
+    assert "expected gradients and velocities of their parameters' shapes" in error_text(optimizer.step, ValueError)
+    parameter.grad = there(numbers((2, 3)))
+    assert "expected all arrays of one dtype" in error_text(optimizer.step, TypeError)
+
+
 def test_a_gpu_that_computes_wrongly(gpu, monkeypatch):
     monkeypatch.setattr(gpu, "RawKernel", lambda source, name: lambda grid, block, args: None)
     assert "gave wrong numbers" in error_text(lambda: checked_device("cuda:0"), DeviceError)
@@ -176,6 +194,13 @@ def test_arrays_and_model_must_be_in_one_place():
 
 
 # --- a whole net ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_number_stays_a_number():
+    moved = to_device(np.array(3.0), "cuda")
+    assert moved.shape == ()
+    assert to_cpu(moved) == 3
 
 
 @pytest.mark.parametrize("order", ["C", "F", "innermost"])

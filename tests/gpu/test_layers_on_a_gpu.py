@@ -55,3 +55,27 @@ def test_the_loss_is_not_waited_for(gpu, dtype):
 def test_one_update(dtype):
     for got, expected in zip(one_update("cuda:1", dtype), one_update("cpu", dtype), strict=True):
         assert_close(got, expected, dtype)
+
+
+@pytest.mark.parametrize("name", ["conv", "conv by im2col", "linear", "lrn", "relu", "net"])
+@pytest.mark.usefixtures("gpu")
+def test_mixed_dtypes_as_on_the_cpu(name):
+    """float64 pictures through float32 parameters, and a dy of the other dtype."""
+    make, shape = LAYERS[name]
+    layer = make()
+    for x_dtype, dy_dtype in ((np.float64, np.float64), (np.float32, np.float64)):
+        x, dy = numbers(shape, x_dtype), numbers(layer.output_shape(shape), dy_dtype, seed=1)
+        expected = results(layer, x, dy, "cpu")
+        for got, wanted in zip(results(layer, x, dy, "cuda:1"), expected, strict=True):
+            assert_close(got, wanted, np.float32)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_weights_go_in_and_out_on_the_second_gpu():
+    make, _ = LAYERS["net"]
+    model, other = make().to("cuda:1"), make().astype(np.float64)
+    other.load_state_dict({name: 2 * value for name, value in model.state_dict().items()})
+    model.load_state_dict(other.state_dict())
+    assert all(np.array_equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
+    assert model.astype(np.float64).state_dict()["0.weight"].dtype == np.float64
+    assert model.device == "cuda:1"

@@ -116,6 +116,11 @@ def test_kept_kernels_follow_the_weight(monkeypatch):
             U = kept.of(weight, 4, (1, 1))
             assert np.array_equal(U.matrices(), transform(weight, 4).matrices())
     assert len(made) == 3
+    monkeypatch.setattr(winograd, "_transformed", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # as Ctrl-C would: what is kept stays what it was
+        kept.of(weight, 5, (1, 1))
+    assert np.array_equal(kept.of(weight, 4, (1, 1)).matrices(), transform(weight, 4).matrices())
+    monkeypatch.setattr(winograd, "_transformed", transform)
     assert kept.of(weight, 2, (1, 1)).n == 4
     assert kept.of(weight.astype(np.float32), 2, (1, 1)).flat.dtype == np.float32
     assert kept.of(weight, 4, (2, 2)).columns == 16  # the stride's phases

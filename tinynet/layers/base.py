@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinynet.device import checked_device, cpu_copy, device_of, fill_with_zeros, to_device
+from tinynet.device import as_type, assign, checked_device, cpu_copy, device_of, fill_with_zeros, to_device, zeros
 from tinynet.errors import BackwardBeforeForwardError, NonFiniteError
 from tinynet.ops.elementwise import add_to, all_finite
 from tinynet.ops.matmul import matmul
@@ -104,7 +104,7 @@ class Parameter:
 
     def astype(self, dtype: DTypeLike) -> None:
         """Convert data and grad in place."""
-        self.data, self.grad = self.data.astype(dtype), self.grad.astype(dtype)
+        self.data, self.grad = as_type(self.data, dtype), as_type(self.grad, dtype)
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype})"
@@ -143,7 +143,7 @@ class Layer:
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of y for an x of `shape`; ValueError if x would not fit. A layer that does not say is tried out."""
-        return copy.deepcopy(self).eval().forward(np.zeros(shape, np.float32)).shape
+        return copy.deepcopy(self).eval().forward(zeros(shape, np.float32, self.device or "cpu")).shape
 
     def macs(self, shape: tuple[int, ...]) -> int:
         """Multiply-accumulates of one forward for an x of `shape`; only products with weights count."""
@@ -318,7 +318,7 @@ class Layer:
             raise ValueError(f"{self}: state does not fit: {'; '.join(wrong)}")
         for key, array in new.items():
             data = own[key].data
-            data[...] = to_device(array.astype(data.dtype, copy=False), device_of(data))
+            assign(data, array.astype(data.dtype, copy=False))
 
     def __str__(self) -> str:
         kind = type(self).__name__

@@ -1,9 +1,11 @@
 import numpy as np
 
 from tinynet import init
+from tinynet.device import as_type
 from tinynet.layers.base import Layer, Parameter
 from tinynet.ops import conv_paths, elementwise
 from tinynet.ops.conv2d import col2im, im2col
+from tinynet.ops.layout import batch_last
 from tinynet.ops.matmul import matmul
 from tinynet.ops.window import Pair, checked_counts, checked_window, window_output
 from tinynet.ops.winograd import KeptKernels
@@ -61,8 +63,8 @@ class Conv2d(Layer):
         self.check_input(x)
         N, O, OH, OW = self.output_shape(x.shape)
         self.saved = (x,)
-        weight = self.weight.data.astype(x.dtype, copy=False)
-        bias = None if self.bias is None else self.bias.data.astype(x.dtype, copy=False)
+        weight = as_type(self.weight.data, x.dtype)
+        bias = None if self.bias is None else as_type(self.bias.data, x.dtype)
         if self.training:
             self._kept = None
         elif self._kept is None:
@@ -80,7 +82,7 @@ class Conv2d(Layer):
         (x,) = self.saved
         self.check_dy(dy, self.output_shape(x.shape))
         dtype = np.result_type(x.dtype, dy.dtype)
-        x, dy, weight = (array.astype(dtype, copy=False) for array in (x, dy, self.weight.data))
+        x, dy, weight = (as_type(array, dtype) for array in (x, dy, self.weight.data))
         if self.bias is not None:
             self.bias.add_to_grad(conv_paths.bias_gradient(dy))
         if (path := self.path(x.shape)) != "im2col":
@@ -88,7 +90,7 @@ class Conv2d(Layer):
             if not self.input_grad:
                 return None
             return conv_paths.input_gradient(path, dy, weight, x.shape, self.window, self.groups)
-        dy_rows = dy.transpose(1, 2, 3, 0).reshape(self.groups, self.out_channels // self.groups, -1)
+        dy_rows = batch_last(dy).reshape(self.groups, self.out_channels // self.groups, -1)
         cols = im2col(x, *self.window).reshape(self.groups, -1, dy_rows.shape[2])  # cheaper to make again than to keep
         self.weight.add_to_grad(matmul(dy_rows, cols.transpose(0, 2, 1)).reshape(weight.shape))
         if not self.input_grad:
@@ -116,11 +118,14 @@ class Conv2d(Layer):
         self._algorithm = algorithm
 
     def path(self, shape: tuple[int, ...]) -> str:
-        """The algorithm that runs for an x of `shape`, (N, C, H, W): "winograd", "panels" or "im2col"."""
-        if self.algorithm != "auto":
-            return self.algorithm
+        """The algorithm that runs for an x of `shape`, (N, C, H, W): "winograd", "panels" or "im2col"; on a GPU
+        "panels" stands for "winograd" too."""
+        if self.algorithm == "im2col":
+            return "im2col"
         if self.device != "cpu":
             return "panels"
+        if self.algorithm != "auto":
+            return self.algorithm
         return conv_paths.choose(shape, self.output_shape(shape), self.weight.shape, self.window, not self.training)
 
     def output_shape(self, shape):

@@ -1,5 +1,6 @@
 from tinynet.layers.base import Layer
 from tinynet.ops.dropout import dropout_backward, dropout_forward
+from tinynet.ops.elementwise import copy_of
 from tinynet.random import stream_id, whole_number
 
 
@@ -26,7 +27,7 @@ class Dropout(Layer):
         self.check_input(x)
         if not (self.training and self.p > 0):
             self.saved = None, x.shape
-            return x.copy(order="K")
+            return copy_of(x)
         stream = stream_id(self.name if self.stream is None else self.stream)
         y, kept = dropout_forward(x, self.p, self.seed, stream, self.step)
         self.saved = kept, x.shape
@@ -36,7 +37,7 @@ class Dropout(Layer):
     def backward(self, dy):
         kept, shape = self.saved
         self.check_dy(dy, shape)
-        return dy.copy(order="K") if kept is None else dropout_backward(dy, kept, self.p)
+        return copy_of(dy) if kept is None else dropout_backward(dy, kept, self.p)
 
     def at_step(self, step):
         self.step = whole_number("step", step, 32)

@@ -1,6 +1,7 @@
 import numpy as np
 
 from tinynet import init
+from tinynet.device import as_type
 from tinynet.layers.base import Layer, Parameter
 from tinynet.ops.elementwise import add_bias, add_row_sums
 from tinynet.ops.matmul import matmul
@@ -25,9 +26,9 @@ class Linear(Layer):
     def forward(self, x):
         self.check_input(x, ("N", self.in_features))
         self.saved = (x,)
-        y = matmul(self.weight.data.astype(x.dtype, copy=False), x.T)  # (out_features, N): the batch innermost
+        y = matmul(as_type(self.weight.data, x.dtype), x.T)  # (out_features, N): the batch innermost
         if self.bias is not None:
-            add_bias(y, self.bias.data.astype(x.dtype, copy=False))
+            add_bias(y, as_type(self.bias.data, x.dtype))
         return y.T
 
     def backward(self, dy):
@@ -38,7 +39,7 @@ class Linear(Layer):
             add_row_sums(dy.T, self.bias.grad)
         if not self.input_grad:
             return None
-        return matmul(self.weight.data.astype(x.dtype, copy=False).T, dy.T).T
+        return matmul(as_type(self.weight.data, x.dtype).T, dy.T).T
 
     def output_shape(self, shape):
         self.check_shape("x", shape, ("N", self.in_features))

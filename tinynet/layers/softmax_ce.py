@@ -1,5 +1,6 @@
 import numpy as np
 
+from tinynet.device import to_cpu
 from tinynet.layers.base import Layer
 from tinynet.ops.softmax_ce import softmax_ce_backward, softmax_ce_forward
 
@@ -7,10 +8,10 @@ from tinynet.ops.softmax_ce import softmax_ce_backward, softmax_ce_forward
 class SoftmaxCE(Layer):
     """loss = mean over the batch of -ln softmax(logits)[label];  softmax(z)_j = exp(z_j) / sum_i exp(z_i).
 
-    logits: (N, K) float, labels: (N,) whole numbers in [0, K); the loss is a float (for logits on a GPU an
-    array () there, which float() waits for). backward() needs no dy (the loss
-    is where backprop starts): dlogits = (softmax(logits) - onehot(labels)) / N. Subtracting each row's largest logit
-    changes nothing in the formula and keeps exp from overflowing: logits of ±1e4 are fine.
+    logits: (N, K) float, labels: (N,) whole numbers in [0, K). The loss is a float; for logits on a GPU it is an array
+    () there, for which float() waits. backward() needs no dy (the loss is where backprop starts): dlogits =
+    (softmax(logits) - onehot(labels)) / N. Subtracting each row's largest logit changes nothing in the formula and
+    keeps exp from overflowing: logits of ±1e4 are fine.
 
     Where dlogits comes from: one row's loss is ln(sum_i exp(z_i)) - z_label. By z_j, the first term's derivative is
     exp(z_j) / sum_i exp(z_i), which is softmax(z)_j, and the second's is 1 at the label, else 0.
@@ -34,7 +35,7 @@ class SoftmaxCE(Layer):
         return ()
 
     def _check_labels(self, labels, N, K):
-        labels = np.asarray(labels)
+        labels = np.asarray(to_cpu(labels) if hasattr(labels, "dtype") else labels)
         if not np.issubdtype(labels.dtype, np.integer):
             raise TypeError(
                 f"{self}: expected labels of an integer dtype, got {labels.dtype}; of one-hot rows take .argmax(1)"

@@ -2,8 +2,8 @@
 
 The operating system hands out memory page by page and clears each; for the arrays of one training step that costs as
 much as computing them. So memory goes back to a list of free blocks when the last array that looks at it is gone, and
-serves the next request of the same size. Who owns an array is thus plain Python: whoever holds a reference, to the
-array or to any view of it, can count on its values, and nobody has to give anything back.
+serves the next request of the same size, rounded up to a power of two. Who owns an array is thus plain Python: whoever
+holds a reference, to the array or to any view of it, can count on its values, and nobody has to give anything back.
 """
 
 import contextlib

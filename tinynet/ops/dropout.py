@@ -53,7 +53,7 @@ def dropout_forward(x: np.ndarray, p: float, seed: int, stream: int, step: int) 
     x of any shape; the bits of element i, in C order, are word i of (seed, stream, step), wherever x has it in memory.
     """
     innermost = np.moveaxis(x, 0, -1)  # the batch
-    if not innermost.flags.c_contiguous:
+    if x.ndim == 1 or not innermost.flags.c_contiguous:
         x = np.ascontiguousarray(x)
         innermost = x[..., None]
     N = innermost.shape[-1]

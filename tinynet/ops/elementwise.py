@@ -144,6 +144,12 @@ def add_row_sums(dy: np.ndarray, sums: np.ndarray) -> None:
 
 
 @with_gpu_twin
+def copy_of(array: np.ndarray) -> np.ndarray:
+    """A copy in the same order in memory."""
+    return array.copy(order="K")
+
+
+@with_gpu_twin
 def add_to(total: np.ndarray, more: np.ndarray) -> None:
     """total += more."""
     total += more

@@ -8,11 +8,16 @@ wants it, `batch_last` copies nothing, and no layer has to know.
 
 from typing import Any
 
+from tinynet.device import device_of, on
+
 
 def batch_last(x: Any) -> Any:
     """(N, C, H, W) with any strides -> (C, H, W, N), C-contiguous; a view where memory is in that order already."""
     moved = x.transpose(*range(1, x.ndim), 0)  # methods, which NumPy's and CuPy's arrays have alike
-    return moved if moved.flags.c_contiguous else moved.copy()
+    if moved.flags.c_contiguous:
+        return moved
+    with on(device_of(x)):
+        return moved.copy()
 
 
 def batch_first(x: Any) -> Any:

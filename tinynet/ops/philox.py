@@ -14,6 +14,8 @@ from tinynet.ops.parallel import kernel, parallel_for
 BLOCK_GRAIN = 1024  # 4096 numbers: below that, waking a thread costs more than it saves
 
 
+# numba's cache on disk does not notice a change here for the loops of other files that call it, `dropout.py`'s: after
+# one, remove __pycache__
 @kernel
 def philox4x32(c0, c1, c2, c3, k0, k1):
     """Ten rounds on the counter words c0..c3 (uint32 values held in uint64) with the key words k0, k1."""

@@ -97,7 +97,9 @@ def _combine(typing_context: Any, name, m, r, source, first, step, target, targe
     return signature, generate
 
 
-ROWS = 8 if "avx512f" in llvm.get_host_cpu_features() else 4  # that multiply_rows does at a time: as registers allow
+ROWS = (
+    8 if llvm.get_host_cpu_features().get("avx512f", False) else 4
+)  # that multiply_rows does at a time: as registers allow
 
 
 def multiply_rows(

@@ -167,14 +167,13 @@ class KeptKernels:
     compared with a copy each time: a tenth of the work of computing U."""
 
     def __init__(self) -> None:
-        self.weight = np.empty(0)
-        self.made_by: tuple[int, Pair] | None = None
+        self.last: tuple[int, Pair, np.ndarray, _Points] | None = None
 
     def of(self, weight: np.ndarray, m: int, stride: Pair) -> "_Points":
-        if self.made_by != (m, stride) or not same_bits(weight, self.weight):
-            self.U = _transformed(_phases(weight, stride), m)
-            self.weight, self.made_by = weight.copy(), (m, stride)
-        return self.U
+        last = self.last  # read and written as one: several threads may ask, and Ctrl-C may come at any moment
+        if last is None or last[:2] != (m, stride) or not same_bits(weight, last[2]):
+            last = self.last = m, stride, weight.copy(), _transformed(_phases(weight, stride), m)
+        return last[3]
 
 
 def _transformed(kernels: np.ndarray, m: int) -> "_Points":

@@ -1,5 +1,6 @@
 """Loops over all elements: launches of kernels/elementwise.cu. CPU twin: tinynet/ops/elementwise.py."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from tinynet.ops.gpu import THREADS, blocks, empty_like, t
 
 # tables of addresses and numbers of the last few optimisers, which are the same from step to step
 _tables: dict[tuple, Any] = {}
+_lock = threading.Lock()
 MOST_TABLES = 16
 
 
@@ -38,7 +40,8 @@ def relu(x: Any) -> tuple[Any, bool]:
 
 
 def relu_backward(dy: Any, y: Any, out: Any = None) -> Any:
-    dx = empty_like(y) if out is None else out
+    dx = empty_like(y, dy.dtype) if out is None else out
+    y = y.astype(dx.dtype, copy=False)
     flat_dx, flat_dy, flat_y = in_memory_order(dx, dy, y)
     name = f"relu_backward<{t(y)}>"
     launch("elementwise", name, (blocks(y.size),), (THREADS,), dy=flat_dy, y=flat_y, dx=flat_dx)
@@ -55,7 +58,12 @@ def add_to(total: Any, more: Any) -> None:
     total += more
 
 
+def copy_of(array: Any) -> Any:
+    return array.copy(order="K")
+
+
 def add_row_sums(dy: Any, sums: Any) -> None:
+    dy = dy.astype(sums.dtype, copy=False)
     O, J = len(sums), dy.size // len(sums)
     dy = (dy if dy.flags.c_contiguous else dy.copy()).reshape(O, J)
     launch("elementwise", f"bias_gradient<{t(dy)}>", (blocks(O, 1),), (THREADS,), dy=dy, dbias=sums, add=1)
@@ -77,7 +85,9 @@ def sgd_steps(
         if any(array.dtype != T or device.device_of(array) != where for array in arrays):
             raise TypeError(f"sgd_steps: expected all arrays of one dtype, {T}, and on one device, {where}")
         if any(not array.flags.c_contiguous for array in arrays):
-            raise ValueError("sgd_steps: expected C-contiguous arrays")
+            raise ValueError("sgd_steps: expected parameters, gradients and velocities in C order")
+        if [array.shape for array in arrays] != [w.shape for w in ws]:
+            raise ValueError("sgd_steps: expected gradients and velocities of their parameters' shapes")
     sizes = [array.size for array in ws]
     table = _table(np.array(columns, np.uint64), where)
     numbers = (
@@ -93,8 +103,11 @@ def sgd_steps(
 def _table(values: np.ndarray, where: str) -> Any:
     """`values` on the device; the copy of an earlier call if they are the same."""
     key = where, values.dtype.str, values.shape, values.tobytes()
-    if key not in _tables:
-        while len(_tables) >= MOST_TABLES:
-            del _tables[next(iter(_tables))]
-        _tables[key] = device.to_device(values, where)
-    return _tables[key]
+    with _lock:
+        table = _tables.pop(key, None)  # and to the end: the one that was not used for longest goes first
+        if table is None:
+            table = device.to_device(values, where)
+            while len(_tables) >= MOST_TABLES:
+                del _tables[next(iter(_tables))]
+        _tables[key] = table
+    return table

@@ -1,12 +1,14 @@
 """Local response normalisation: launches of kernels/lrn.cu. CPU twin: tinynet/ops/lrn.py."""
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from tinynet.cuda import launch
 from tinynet.ops.gpu import FULL, THREADS, blocks, pictures_first, same_place, t
-from tinynet.ops.gpu.max_pool import max_pool_forward
+from tinynet.ops.gpu.elementwise import relu_backward
+from tinynet.ops.gpu.max_pool import max_pool_backward, max_pool_forward
 from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.window import Pair
 
@@ -24,7 +26,7 @@ def lrn_forward(x: Any, size: int, alpha: float, beta: float, k: float, groups: 
 
 
 def lrn_backward(x: Any, dy: Any, size: int, alpha: float, beta: float, k: float, groups: int) -> Any:
-    x, dy = batch_last(x), batch_last(dy)
+    x, dy = batch_last(x), batch_last(dy).astype(x.dtype, copy=False)
     dx = same_place(x, x.shape)
     _launch("lrn_backward", x, size, groups, alpha, beta, k, x=x, dy=dy, dx=dx)
     return batch_first(dx)
@@ -34,6 +36,9 @@ def relu_lrn_pool_backward(
     x: Any, dy: Any, place: Any, normalisation: Any, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> Any:
     size, alpha, beta, k, groups = normalisation
+    if place.dtype != np.uint8:  # windows of more than 256 pixels
+        dy = max_pool_backward(dy, place, x.shape[2:], kernel_size, stride, padding)
+        return relu_backward(lrn_backward(x, dy, *normalisation), x)
     x, dy = batch_last(x), batch_last(dy)
     dx = same_place(x, x.shape)
     arrays = {"x": x, "dy": dy, "place": place, "dx": dx}
@@ -91,6 +96,7 @@ def lrn_pool_forward(
     return batch_first(y), place
 
 
+@functools.cache
 def _pool_tile(kernel_size: Pair, stride: Pair, pixels: int) -> Pair | None:
     """The tile of windows that covers the most of them with at most `pixels` pixels under it; None if there is none."""
     best = None
