@@ -35,6 +35,7 @@ from parts import (
 import tinynet
 from tinynet.checkpoint import Checkpoint, layer_names, load_metadata, load_pretrained, read_checkpoint
 from tinynet.data import CentreCrop, Loader, TenCrop
+from tinynet.device import checked_device
 from tinynet.errors import DeviceError, Terminated
 from tinynet.evaluate import evaluate
 from tinynet.files import atomic_write, cannot_write
@@ -185,6 +186,10 @@ def go_on(args: argparse.Namespace) -> None:
         | {"epochs": checkpoint.state.get("epochs", config["epochs"]), "quiet": False, "tensorboard": False}
     )
     settings |= {"out": checkpoint.path.resolve().parent.parent} | vars(args)
+    try:
+        checked_device(device_name(settings["devices"]))
+    except DeviceError as error:
+        raise DeviceError(f"--resume: the run was on {settings['devices']}: {error}; --devices says another") from error
     for name in ("data_dir", "pretrained"):
         settings[name] = settings[name] and Path(settings[name])
     if data_kind(settings["data"]) != config["data_kind"]:

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tinynet import device
+
 SIZES = ["--train-size", "8", "--val-size", "4", "--batch-size", "4", "--image-size", "28", "--epochs", "1", "--quiet"]
 
 
@@ -28,6 +30,16 @@ def test_trains_and_measures_and_moves_between_devices(gpu, quick, tmp_path, cap
     on_gpu = capfd.readouterr().out
     assert quick("--evaluate", "gpu/weights.safetensors", "--batch-size", "4") == 0
     assert on_gpu.split(", loss")[0] == capfd.readouterr().out.split(", loss")[0]
+
+
+def test_a_run_goes_on_where_its_gpu_is_missing_only_if_told_so(gpu, quick, capfd, monkeypatch):
+    assert quick(*SIZES, "--out", "run", "--devices", "1") == 0
+    device._try_out.cache_clear()
+    monkeypatch.setattr(gpu, "devices", 1)
+    assert quick("--resume", "run", "--epochs", "2") == 1
+    text = capfd.readouterr().err
+    assert "--resume: the run was on 1: cuda:1: no such GPU; this machine has cuda:0; --devices says another" in text
+    assert quick("--resume", "run", "--epochs", "2", "--devices", "cpu", "--quiet") == 0
 
 
 def test_a_gpu_that_is_not_there_is_wrong_usage(gpu, program, capfd):
