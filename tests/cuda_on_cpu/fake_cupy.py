@@ -9,8 +9,8 @@ is not on the current device. A NumPy array of a device's array comes by `get()`
 makes the host wait, and `allocations` each new array that is no view.
 """
 
-import contextlib
 import operator
+import time
 import types
 from pathlib import Path
 
@@ -44,6 +44,16 @@ class Device:
 
     def __hash__(self):
         return self.id
+
+
+class Event:
+    """A moment on the host's clock: the simulated device has nothing under way."""
+
+    def record(self):
+        self.seconds = time.perf_counter()
+
+    def synchronize(self):
+        pass
 
 
 class ndarray:  # noqa: N801 - CuPy's own name
@@ -171,9 +181,13 @@ class FakeCupy(types.ModuleType):
         self.modules: dict[tuple, CpuModule] = {}
         self.ndarray = type("ndarray", (ndarray,), {"fake": self, "__module__": "cupy"})
         runtime = types.SimpleNamespace(
-            getDeviceCount=lambda: self.devices, memGetInfo=lambda: (self.memory, self.memory)
+            getDeviceCount=lambda: self.devices,
+            memGetInfo=lambda: (self.memory, self.memory),
+            getDeviceProperties=lambda number: {"name": f"simulated {number}".encode()},
         )
-        self.cuda = types.SimpleNamespace(Device=Device, runtime=runtime, get_current_stream=contextlib.nullcontext)
+        self.cuda = types.SimpleNamespace(Device=Device, Event=Event, runtime=runtime)
+        self.cuda.get_elapsed_time = lambda begin, end: 1e3 * (end.seconds - begin.seconds)
+        self.__version__ = "a stand-in"
 
     def reset(self):
         """Counters at 0, all memory free, device 0 current."""
