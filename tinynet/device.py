@@ -55,7 +55,7 @@ def to_device(array: Any, device: str) -> Any:
     source, device = device_of(array), checked_device(device)
     if source == device:
         return array
-    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    order = buffers.axes_in_memory(array)
     stored = array.transpose(order)  # as it lies in memory, so that one copy is enough
     if source != "cpu":
         with on(source):

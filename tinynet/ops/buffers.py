@@ -40,9 +40,14 @@ def empty(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
 
 def empty_like(array: np.ndarray, dtype: DTypeLike | None = None) -> np.ndarray:
     """An array of the same shape and order in memory, and dtype unless given, with undefined values."""
-    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    order = axes_in_memory(array)
     stored = empty([array.shape[axis] for axis in order], array.dtype if dtype is None else dtype)
     return stored.transpose(np.argsort(order))
+
+
+def axes_in_memory(array: Any) -> list[int]:
+    """The axes of an array, the outermost in memory first; of a CuPy array, too."""
+    return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
 
 
 def zeros(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:

@@ -172,5 +172,5 @@ def sgd_steps(
 def in_memory_order(first: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     """Each array flat, all in the order in which `first` lies in memory: element i of one belongs to element i of the
     others. A view where an array lies in that order without gaps, else a copy."""
-    order = sorted(range(first.ndim), key=lambda axis: -abs(first.strides[axis]))
+    order = buffers.axes_in_memory(first)
     return [array.transpose(order).reshape(-1) for array in (first, *others)]

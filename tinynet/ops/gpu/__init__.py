@@ -8,8 +8,11 @@ from typing import Any
 
 from tinynet import device
 from tinynet.cuda import C_TYPE
+from tinynet.ops.buffers import axes_in_memory
+from tinynet.ops.window import Pair
 
 THREADS = 256  # of a block
+LARGEST_GRID = 65535  # blocks along y and z
 FULL = 2048  # blocks, more or less, that keep any GPU of today busy; where fewer would do, fewer are launched
 
 
@@ -29,9 +32,16 @@ def pictures_first(N: int, threads: int = THREADS) -> tuple[int, int]:
     return across, threads // across
 
 
+def window_numbers(kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair | None = None) -> dict[str, int]:
+    """A sliding window's sizes by the names that they have in the kernels."""
+    pairs = {"stride": stride, "padding": padding} | ({"dilation": dilation} if dilation else {})
+    numbers = {f"{name}_{side}": pair[i] for name, pair in pairs.items() for i, side in enumerate("hw")}
+    return {"KH": kernel_size[0], "KW": kernel_size[1], **numbers}
+
+
 def empty_like(array: Any, dtype: Any = None) -> Any:
     """An array of the same shape, order in memory and device, with undefined values."""
-    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    order = axes_in_memory(array)
     dtype = array.dtype if dtype is None else dtype
     stored = device.empty([array.shape[axis] for axis in order], dtype, device.device_of(array))
     return stored.transpose(sorted(range(array.ndim), key=order.__getitem__))

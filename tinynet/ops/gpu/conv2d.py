@@ -3,7 +3,7 @@
 from typing import Any
 
 from tinynet.cuda import launch
-from tinynet.ops.gpu import THREADS, blocks, same_place, t
+from tinynet.ops.gpu import THREADS, blocks, same_place, t, window_numbers
 from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.window import Pair, checked_window, window_output
 
@@ -15,7 +15,7 @@ def im2col(x: Any, kernel_size: Sizes, stride: Sizes = 1, padding: Sizes = 0, di
     kernel_size, stride, padding, dilation = checked_window("im2col", kernel_size, stride, padding, dilation)
     output = window_output("im2col", x.shape[1:3], kernel_size, stride, padding, dilation)
     cols = same_place(x, (len(x), *kernel_size, *output, x.shape[3]))
-    _launch("im2col", cols.size, stride, padding, dilation, x=x, cols=cols)
+    _launch("im2col", cols.size, (kernel_size, stride, padding, dilation), x=x, cols=cols)
     return cols.reshape(len(x) * kernel_size[0] * kernel_size[1], -1)
 
 
@@ -27,12 +27,10 @@ def col2im(
     output = window_output("col2im", (H, W), kernel_size, stride, padding, dilation)
     dx = same_place(cols, (C, H, W, N))
     cols = cols.reshape(C, *kernel_size, *output, N)
-    _launch("col2im", dx.size, stride, padding, dilation, cols=cols, dx=dx)
+    _launch("col2im", dx.size, (kernel_size, stride, padding, dilation), cols=cols, dx=dx)
     return batch_first(dx)
 
 
-def _launch(name, count, stride, padding, dilation, **arrays):
-    numbers = {"stride_h": stride[0], "stride_w": stride[1], "padding_h": padding[0], "padding_w": padding[1]}
-    numbers |= {"dilation_h": dilation[0], "dilation_w": dilation[1]}
+def _launch(name, count, window, **arrays):
     T = t(next(iter(arrays.values())))
-    launch("conv2d", f"{name}<{T}>", (blocks(count),), (THREADS,), **arrays, **numbers)
+    launch("conv2d", f"{name}<{T}>", (blocks(count),), (THREADS,), **arrays, **window_numbers(*window))

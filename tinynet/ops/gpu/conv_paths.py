@@ -10,7 +10,7 @@ import numpy as np
 
 from tinynet import device
 from tinynet.cuda import launch
-from tinynet.ops.gpu import THREADS, blocks, same_place, t
+from tinynet.ops.gpu import LARGEST_GRID, THREADS, blocks, same_place, t, window_numbers
 from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.panels import Window
 from tinynet.ops.window import Pair
@@ -18,7 +18,6 @@ from tinynet.ops.window import Pair
 DEPTH = 16  # of a chunk of the sum, in the kernels
 STAGES = 3  # chunks under way at a time
 LONGEST = 8192  # columns that one part of a gradient sums, for the rounding
-LARGEST_GRID = 65535  # along y and z
 AT_ONCE = {(128, 128): 2, (64, 128): 3, (64, 64): 4}  # blocks that a multiprocessor has registers for
 # (rows, columns), the largest first
 TILES = {np.dtype(np.float32): ((128, 128), (64, 128)), np.dtype(np.float64): ((64, 64),)}
@@ -49,9 +48,9 @@ def input_gradient(algorithm: str, dy: Any, weight: Any, shape: tuple[int, ...],
     dx = same_place(dy, (C, H, W, N))
     phase = -(-H // stride[0]) * -(-W // stride[1]) * N  # columns of the largest one
     arrays = {"dy": dy, "weight": weight, "dx": dx}
-    rows, depth = C // groups, stride[0] * stride[1]
-    tile = _tile(dy, rows, phase, depth * groups)
-    _launch("panels_input_gradient", dy, tile, rows, phase, depth, window, groups, **arrays)
+    rows, phases = C // groups, stride[0] * stride[1]
+    tile = _tile(dy, rows, phase, phases * groups)
+    _launch("panels_input_gradient", dy, tile, rows, phase, phases, window, groups, **arrays)
     return batch_first(dx)
 
 
@@ -83,18 +82,15 @@ def _sum_parts(partial, total, parts):
     launch("panels", f"panels_sum_parts<{t(total)}>", (blocks(total.size),), (THREADS,), **arrays, accumulate=0)
 
 
-def _launch(name, like, tile, rows, columns, depth, window, groups, **arrays):
-    """One of the tiled kernels: `rows` x `columns` results of each group, and `depth` of them along the grid's y."""
-    kernel_size, stride, padding, dilation = window
-    numbers = {"KH": kernel_size[0], "KW": kernel_size[1], "stride_h": stride[0], "stride_w": stride[1]}
-    numbers |= {"padding_h": padding[0], "padding_w": padding[1], "dilation_h": dilation[0], "dilation_w": dilation[1]}
+def _launch(name, like, tile, rows, columns, grid_y, window, groups, **arrays):
+    """One of the tiled kernels: `rows` x `columns` results of each group, and `grid_y` of them along the grid's y."""
     itemsize = like.dtype.itemsize
     lines = [n * (DEPTH + 16 // itemsize) for n in tile]
     columns_of_chunk = lines[1] if name == "panels_weight_gradient" else DEPTH * (tile[1] + 8)
     shared = STAGES * itemsize * (lines[0] + columns_of_chunk)
     expression = f"{name}<{t(like)}, FMA, {tile[0]}, {tile[1]}>"
-    grid = _tiles(tile, rows, columns), depth, groups
-    launch("panels", expression, grid, (tile[1],), shared, groups=groups, **numbers, **arrays)
+    grid = _tiles(tile, rows, columns), grid_y, groups
+    launch("panels", expression, grid, (tile[1],), shared, groups=groups, **window_numbers(*window), **arrays)
 
 
 def _tiles(tile, rows, columns):

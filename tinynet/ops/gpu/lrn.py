@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.cuda import launch
-from tinynet.ops.gpu import FULL, THREADS, blocks, pictures_first, same_place, t
+from tinynet.ops.gpu import FULL, THREADS, blocks, pictures_first, same_place, t, window_numbers
 from tinynet.ops.gpu.elementwise import relu_backward
 from tinynet.ops.gpu.max_pool import max_pool_backward, max_pool_forward
 from tinynet.ops.layout import batch_first, batch_last
@@ -42,7 +42,7 @@ def relu_lrn_pool_backward(
     x, dy = batch_last(x), batch_last(dy)
     dx = same_place(x, x.shape)
     arrays = {"x": x, "dy": dy, "place": place, "dx": dx}
-    window = _window(kernel_size, stride, padding)
+    window = window_numbers(kernel_size, stride, padding)
     _launch("relu_lrn_pool_backward", x, size, groups, alpha, beta, k, **arrays, **window)
     return batch_first(dx)
 
@@ -67,11 +67,6 @@ def _chunk(C: int, columns: int, groups: int) -> int:
     return chunk
 
 
-def _window(kernel_size: Pair, stride: Pair, padding: Pair) -> dict[str, int]:
-    numbers = {"KH": kernel_size[0], "KW": kernel_size[1], "stride_h": stride[0], "stride_w": stride[1]}
-    return numbers | {"padding_h": padding[0], "padding_w": padding[1]}
-
-
 def lrn_pool_forward(
     x: Any, normalisation: Any, output: Pair, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> tuple[Any, Any]:
@@ -90,7 +85,7 @@ def lrn_pool_forward(
     grid = tiles * -(-N // block[0]), groups * -(-(C // groups) // chunk)
     seen = [(tile[i] - 1) * stride[i] + kernel_size[i] for i in (0, 1)]
     shared = 2 * seen[0] * seen[1] * block[0] * x.dtype.itemsize
-    numbers = _window(kernel_size, stride, padding) | {"tile_h": tile[0], "tile_w": tile[1], "groups": groups}
+    numbers = window_numbers(kernel_size, stride, padding) | {"tile_h": tile[0], "tile_w": tile[1], "groups": groups}
     numbers |= {"chunk": chunk, "alpha": alpha, "beta": beta, "k": k}
     launch("lrn", f"lrn_pool_forward<{t(x)}, {size}>", grid, block, shared, x=x, y=y, place=place, **numbers)
     return batch_first(y), place

@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 
 from tinynet.cuda import launch
-from tinynet.ops.gpu import pictures_first, same_place, t
+from tinynet.ops.gpu import LARGEST_GRID, pictures_first, same_place, t, window_numbers
 from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.max_pool import index_type
 from tinynet.ops.window import Pair
 
 PLACE: dict[Any, str] = {np.uint8: "unsigned char", np.int32: "int"}
-LARGEST_GRID = 65535  # along y and z
 
 
 def max_pool_forward(x: Any, output: Pair, kernel_size: Pair, stride: Pair, padding: Pair) -> tuple[Any, Any]:
@@ -40,5 +39,4 @@ def _launch(name, result, kernel_size, stride, padding, **arrays):
     C, rows, columns, N = result.shape
     block = pictures_first(N)
     grid = -(-columns // block[1]), min(rows, LARGEST_GRID), min(C, LARGEST_GRID)
-    window = {"KH": kernel_size[0], "KW": kernel_size[1], "stride_h": stride[0], "stride_w": stride[1]}
-    launch("max_pool", name, grid, block, **arrays, **window, padding_h=padding[0], padding_w=padding[1])
+    launch("max_pool", name, grid, block, **arrays, **window_numbers(kernel_size, stride, padding))
