@@ -36,10 +36,11 @@ def batch_first(x):
     return np.moveaxis(x, -1, 0)
 
 
-def close(actual, expected, factor=1):
-    """Equal to the precision of `actual`: relative to each entry or, where terms cancel, to the largest of them."""
+def close(actual, expected, factor=1, terms=0.0):
+    """Equal to the precision of `actual`: relative to each entry or, where terms cancel, to the largest of the entries
+    and of `terms`, which is about as large as what was added up."""
     tolerance = EPSILON[actual.dtype.type] * factor
-    largest = np.abs(expected).max() if np.size(expected) else 0
+    largest = max(np.abs(expected).max(), terms) if np.size(expected) else 0
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * largest)
 
 
