@@ -16,8 +16,9 @@ import worker
 
 import tinynet
 from tinynet import random
-from tinynet.layers import LRN, Conv2d, Dropout, Layer, Linear, MaxPool, ReLU, SoftmaxCE
+from tinynet.layers import LRN, Conv2d, Dropout, Layer, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
 
+NOISE = 3e-5  # relative, on each pixel; it moves the logits by about 1e-6, as rounding to float32 does
 PRODUCTS = {2048: 5, 4096: 3}  # size of the matrices, how often
 
 
@@ -42,10 +43,28 @@ def options(layer: Layer) -> dict[str, Any]:
     return {}
 
 
+def logits_and_gradients(net: Sequential, x: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Layer by layer and by the plain im2col: none of the fast ways that are to be checked."""
+    net.zero_grad()
+    loss = SoftmaxCE()
+    for layer in net:
+        if isinstance(layer, Conv2d):
+            layer.algorithm = "im2col"
+        x = layer.forward(x)
+    loss.forward(x, worker.labels_of(len(x)))
+    gradient = loss.backward()
+    for layer in reversed(list(net)):
+        gradient = layer.backward(gradient)
+    return x, {name: parameter.grad.copy() for name, parameter in net.named_parameters()}
+
+
 class Oracle:
     def describe(self, folder: str, net: str, image_size: int | None, batch_size: int, check_batch: int) -> Any:
         """Write the net, its weights, an input, and the right logits and gradients of that input's first pictures;
-        say what the net costs (multiply-accumulates of one picture forward) and what is installed."""
+        say what the net costs (multiply-accumulates of one picture forward) and what is installed.
+
+        Also write each gradient's wobble: its relative change when noise of the size of float32's rounding makes ReLU
+        and max pooling choose otherwise, here in float64. In a small net one choice counts for several per cent."""
         place, model, size = Path(folder), nets.build(net, image_size), image_size or nets.NETS[net].image_size
         shape: tuple[int, ...] = (1, 3, size, size)
         costs = {"macs": model.macs(shape), "first_layer_macs": model[0].macs(shape)}
@@ -63,18 +82,13 @@ class Oracle:
         x *= np.float32(nets.NETS[net].scale)
         np.save(place / "x.npy", x)
 
-        loss, value = SoftmaxCE(), x[:check_batch].astype(np.float64)
-        model.astype(np.float64).eval()
-        for layer in model:  # one by one and by the plain im2col: none of the fast ways that are to be checked
-            if isinstance(layer, Conv2d):
-                layer.algorithm = "im2col"
-            value = logits = layer.forward(value)
-        loss.forward(logits, worker.labels_of(check_batch))
-        gradient = loss.backward()
-        for layer in reversed(list(model)):
-            gradient = layer.backward(gradient)
-        gradients = {f"d {name}": p.grad.astype(np.float32) for name, p in model.named_parameters()}
-        np.savez(place / "expected.npz", logits=logits, **gradients)  # type: ignore[arg-type]
+        pictures = x[:check_batch].astype(np.float64)
+        logits, gradients = logits_and_gradients(model.astype(np.float64).eval(), pictures)
+        noise = NOISE * random.normal(pictures.shape, 0, "noise", dtype=np.float64)
+        _, others = logits_and_gradients(model, pictures * (1 + noise))
+        answers: dict[str, Any] = {f"d {name}": gradient.astype(np.float32) for name, gradient in gradients.items()}
+        answers |= {f"wobble {name}": worker.relative_error(others[name], gradients[name]) for name in gradients}
+        np.savez(place / "expected.npz", logits=logits, **answers)
         versions = {"tinynet": tinynet.__version__, "numpy": np.__version__, "numba": numba.__version__}
         return {**costs, "versions": {"python": platform.python_version(), **versions}}
 
