@@ -37,3 +37,13 @@ def test_nan_is_passed_on_to_the_windows_that_hold_it():
     y, place = max_pool_forward(x, (2, 3), (2, 2), (2, 2), (0, 0))
     assert np.array_equal(y, expected, equal_nan=True)
     assert place[0, 1, 1, 1] == 1  # row 0, column 1 of its window: backward sends dy where the NaN came from
+
+
+def test_a_window_of_minus_infinity_keeps_its_gradient():
+    """Its maximum is its first real pixel, and not a place in the padding, where dy would be lost."""
+    x = np.full((2, 1, 3, 4), -np.inf)
+    window = (3, 3), (2, 2), (1, 1)
+    y, place = max_pool_forward(x, (2, 2), *window)
+    assert place[0, :, :, 0].tolist() == [[4, 3], [1, 0]]
+    dx = max_pool_backward(np.ones_like(y), place, (3, 4), *window)
+    assert dx.sum() == dx[:, 0, [0, 0, 1, 1], [0, 1, 0, 1]].sum() == y.size

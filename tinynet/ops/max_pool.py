@@ -19,10 +19,12 @@ def _forward(x, y, place, kernel_size, stride, padding, start, stop):
     few = N < FEW
     for c in range(start, stop):
         for oh in range(OH):
+            top = oh * stride[0] - padding[0]
             for ow in range(OW):
+                corner = max(0, -top) * KW + max(0, padding[1] - ow * stride[1])  # the window's first pixel in x
                 for n in range(N):
                     y[c, oh, ow, n] = -np.inf
-            top = oh * stride[0] - padding[0]
+                    place[c, oh, ow, n] = corner
             for kh in range(max(0, -top), min(KH, H - top)):
                 for kw in range(KW):
                     here, left = kh * KW + kw, kw - padding[1]
@@ -79,6 +81,9 @@ def _backward(dy, place, dx, kernel_size, stride, padding, start, stop):
     OH, OW = dy.shape[1:3]
     KH, KW = kernel_size
     for c in range(start, stop):
+        pixels = dx[c].reshape(-1)
+        for i in range(len(pixels)):
+            pixels[i] = 0
         for oh in range(OH):
             for ow in range(OW):
                 top, left = oh * stride[0] - padding[0], ow * stride[1] - padding[1]
@@ -98,7 +103,7 @@ def max_pool_forward(
     pictures = batch_last(x)
     C, _, _, N = pictures.shape
     y = buffers.empty((C, *output, N), x.dtype)
-    place = buffers.zeros(y.shape, index_type(kernel_size))
+    place = buffers.empty(y.shape, index_type(kernel_size))
     parallel_for(_forward, C, pictures, y, place, kernel_size, stride, padding)
     return batch_first(y), place
 
@@ -120,7 +125,7 @@ def max_pool_backward(
 ) -> np.ndarray:
     """dy (N, C, OH, OW) -> dx (N, C, *size): each dy goes to the pixel that was its window's maximum."""
     C, _, _, N = place.shape
-    dx = buffers.zeros((C, *size, N), dy.dtype)
+    dx = buffers.empty((C, *size, N), dy.dtype)
     parallel_for(_backward, C, batch_last(dy), place, dx, kernel_size, stride, padding)
     return batch_first(dx)
 
