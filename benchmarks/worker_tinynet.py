@@ -57,6 +57,7 @@ class TinynetWorker(worker.Worker):
             self.orders[layer.name] = [axes_in_memory(x)]
             x = layer.forward(x)
         self.loss.forward(x, self.labels)
+        self.orders["loss"] = [axes_in_memory(x)]
         dy = self.loss.backward()
         for layer in reversed(list(self.net)):
             self.orders[layer.name].append(axes_in_memory(dy))
@@ -69,7 +70,7 @@ class TinynetWorker(worker.Worker):
             self.calls = {"step": self.update}
             return []
         if name == "loss":
-            logits, _ = self.layer_values(name, batch_size)
+            logits = in_order(self.layer_values(name, batch_size)[0], *self.orders[name])
             self.calls = {"forward": lambda: self.loss.forward(logits, self.labels), "backward": self.loss.backward}
             return [[self.loss.forward(logits, self.labels)], worker.sample(self.loss.backward())]
         layer: Any = self.net[name]
