@@ -23,10 +23,15 @@ _lock = threading.Lock()
 _tasks: SimpleQueue = SimpleQueue()  # (context, loop, arguments, done, bell), see parallel_for
 _workers = 0  # threads that wait for tasks: as many as were ever wanted at once, since one that sleeps costs nothing
 _num_threads: int | None = None
+_share: contextvars.ContextVar[int | None] = contextvars.ContextVar("share of the threads", default=None)
 
 
 def get_num_threads() -> int:
-    """The number of threads that compiled loops run on; see `set_num_threads`."""
+    """The number of threads that compiled loops run on; see `set_num_threads`, and `limit_threads`."""
+    return _share.get() or _all_threads()
+
+
+def _all_threads() -> int:
     global _num_threads
     if _num_threads is None:
         wanted = os.environ.get("TINYNET_NUM_THREADS", "")
@@ -48,6 +53,12 @@ def set_num_threads(num_threads: int) -> None:
     _num_threads = num_threads
 
 
+def limit_threads(num_threads: int) -> None:
+    """From now on this Python thread (its context, to be exact) computes on `num_threads` threads, whatever the others
+    do: its share, where several compute at once."""
+    _share.set(num_threads)
+
+
 def parallel_for(loop: Callable[..., None], length: int, *args: Any, grain: int = 1) -> None:
     """Call `loop(*args, start, stop)` for ranges that together cover range(length): one a thread, of `grain` at least.
 
@@ -56,7 +67,8 @@ def parallel_for(loop: Callable[..., None], length: int, *args: Any, grain: int 
     """
     parts = max(1, min(get_num_threads(), length // grain))
     bounds = [length * part // parts for part in range(parts + 1)]
-    _start_workers(parts - 1)
+    if parts > 1:
+        _start_workers(max(parts, _all_threads()) - 1)  # enough for all who have a share of the threads
     bell: SimpleQueue = SimpleQueue()  # rings after each entry in `done`
     given: list[None] = []
     done: list[BaseException | None] = []
