@@ -12,7 +12,8 @@ class Dropout(Layer):
     at test time instead: the same in expectation).
 
     The mask is a pure function of (seed, stream, step, index in x): the first training forward draws step 0, the next
-    step 1, and so on; `at_step` sets it. stream=None stands for the layer's name in its Sequential.
+    step 1, and so on; `at_step` sets it. stream=None stands for the layer's name in its Sequential. A tower that has
+    part t of T of the layer's features says so, part = (t, T), and draws that part of the whole layer's mask.
 
     Raises ValueError unless 0 <= p < 1 and seed is a whole number in [0, 2**64).
     """
@@ -21,7 +22,7 @@ class Dropout(Layer):
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: expected 0 <= p < 1, the share that is dropped; got {p}")
         self.p, self.seed, self.stream = p, whole_number("seed", seed, 64), stream
-        self.step = 0
+        self.step, self.part = 0, (0, 1)
 
     def forward(self, x):
         self.check_input(x)
@@ -29,7 +30,7 @@ class Dropout(Layer):
             self.saved = None, x.shape
             return copy_of(x)
         stream = stream_id(self.name if self.stream is None else self.stream)
-        y, kept = dropout_forward(x, self.p, self.seed, stream, self.step)
+        y, kept = dropout_forward(x, self.p, self.seed, stream, self.step, self.part)
         self.saved = kept, x.shape
         self.step += 1
         return y

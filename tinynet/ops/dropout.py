@@ -14,14 +14,15 @@ GRAIN = 1 << 14  # elements a thread, at the least
 
 
 @kernel
-def _drop(x, y, kept, N, threshold, scale, k0, k1, stream, step, start, stop):
-    """For x, y, kept (R * N,): rows r in [start, stop) of N elements, the random word of (r, n) being n * R + r."""
-    R, zero = len(x) // N, x.dtype.type(0)
+def _drop(x, y, kept, N, whole, offset, threshold, scale, k0, k1, stream, step, start, stop):
+    """For x, y, kept (R * N,): rows r in [start, stop) of N elements; the random word of (r, n) is n * whole + offset +
+    r."""
+    zero = x.dtype.type(0)
     words = np.empty((N, TILE + 4), np.uint32)
     for first in range(start, stop, TILE):
         rows = min(TILE, stop - first)
         for n in range(N):
-            begin = n * R + first
+            begin = n * whole + offset + first
             block, skip = begin // 4, begin % 4
             for j in range(-skip, rows, 4):
                 u = np.uint64(block)
@@ -47,17 +48,24 @@ def _drop_again(dy, kept, dx, scale, start, stop):
 
 
 @with_gpu_twin
-def dropout_forward(x: np.ndarray, p: float, seed: int, stream: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+def dropout_forward(
+    x: np.ndarray, p: float, seed: int, stream: int, step: int, part: tuple[int, int] = (0, 1)
+) -> tuple[np.ndarray, np.ndarray]:
     """y = x / (1 - p) where an element's 32 random bits are at least p * 2**32, else 0; and where it is kept.
 
     x of any shape; the bits of element i, in C order, are word i of (seed, stream, step), wherever x has it in memory.
+    part=(t, T): x (N, ...) is part number t of T equal parts of a whole array, cut along axis 1, and i counts there.
     """
     innermost = np.moveaxis(x, 0, -1)  # the batch
-    if x.ndim == 1 or not innermost.flags.c_contiguous:
+    if part != (0, 1):
+        innermost = np.ascontiguousarray(innermost)
+    elif x.ndim == 1 or not innermost.flags.c_contiguous:
         x = np.ascontiguousarray(x)
         innermost = x[..., None]
     N = innermost.shape[-1]
     y, kept = buffers.empty(innermost.shape, x.dtype), buffers.empty(innermost.shape, np.bool_)
+    rows = x.size // N
+    place = part[1] * rows, part[0] * rows
     flat = innermost.reshape(-1), y.reshape(-1), kept.reshape(-1)
     numbers = (
         np.uint64(round(p * 2**32)),
@@ -66,7 +74,7 @@ def dropout_forward(x: np.ndarray, p: float, seed: int, stream: int, step: int) 
         np.uint64(stream),
         np.uint64(step),
     )
-    parallel_for(_drop, x.size // N, *flat, N, *numbers, grain=-(-GRAIN // N))
+    parallel_for(_drop, rows, *flat, N, *place, *numbers, grain=-(-GRAIN // N))
     if innermost.ndim > x.ndim:
         return y[..., 0], kept[..., 0]
     return np.moveaxis(y, -1, 0), np.moveaxis(kept, -1, 0)

@@ -12,10 +12,13 @@ class Draw(NamedTuple):
     seed: int
     stream: int
     step: int
+    part: tuple[int, int]
 
 
-def dropout_forward(x: Any, p: float, seed: int, stream: int, step: int) -> tuple[Any, Draw]:
-    draw = Draw(seed, stream, step)
+def dropout_forward(
+    x: Any, p: float, seed: int, stream: int, step: int, part: tuple[int, int] = (0, 1)
+) -> tuple[Any, Draw]:
+    draw = Draw(seed, stream, step, part)
     return _dropped(x, p, draw), draw
 
 
@@ -30,6 +33,8 @@ def _dropped(x, p, draw):
     y = same_place(x, columns.shape)
     F, block = x.size // N, pictures_first(N)
     grid = (blocks(F // 4 + 2, block[1], FULL),)
-    numbers = {"threshold": round(p * 2**32), "scale": 1 / (1 - p), **draw._asdict()}
+    numbers = {"threshold": round(p * 2**32), "scale": 1 / (1 - p)}
+    numbers |= {"seed": draw.seed, "stream": draw.stream, "step": draw.step}
+    numbers |= {"whole": draw.part[1] * F, "offset": draw.part[0] * F}
     launch("dropout", f"dropout<{t(x)}>", grid, block, x=columns.reshape(F, N), y=y.reshape(F, N), **numbers)
     return y.transpose(x.ndim - 1, *range(x.ndim - 1))
