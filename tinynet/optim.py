@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.device import assign, cpu_copy, device_of, to_device, zeros_like
+from tinynet.device import assign, cpu_copy, to_cpu, to_device, zeros_like
 from tinynet.layers.base import Parameter
 from tinynet.ops.elementwise import sgd_steps
 
@@ -16,7 +16,7 @@ class SGD:
     g is the parameter's .grad: the mean over the batch, since the loss is. The learning rate stands inside the
     velocity, so a change of `lr` acts on new gradients only; PyTorch's SGD multiplies the whole velocity by it, and
     the two differ right after a change. Each parameter's own lr_mult and weight_decay_mult multiply lr and
-    weight_decay.
+    weight_decay. What is kept of a parameter is on the parameter's device; of a split net's, each part on its own.
 
     `lr` may be set at any time. Raises ValueError for a negative or non-finite setting or if there is no parameter.
     """
@@ -35,7 +35,8 @@ class SGD:
                 raise ValueError(f"SGD: expected 0 <= {name} < {bound}, got {value}")
         self.momentum, self.weight_decay = momentum, weight_decay
         self.lr = lr
-        self.velocity = [zeros_like(parameter.data) for parameter in self.parameters]
+        self._parts = [(parameter, part) for parameter in self.parameters for part in parameter.parts]
+        self.velocity = [zeros_like(part.data) for _, part in self._parts]
 
     @property
     def lr(self) -> float:
@@ -49,16 +50,19 @@ class SGD:
 
     def step(self) -> None:
         """One update of every parameter from its .grad."""
-        for i, parameter in enumerate(self.parameters):  # the state follows a model that was moved
-            self.velocity[i] = to_device(self.velocity[i], device_of(parameter.data))
-        sgd_steps(
-            [parameter.data for parameter in self.parameters],
-            self.velocity,
-            [parameter.grad for parameter in self.parameters],
-            self.momentum,
-            [self.lr * parameter.lr_mult for parameter in self.parameters],
-            [self.weight_decay * parameter.weight_decay_mult for parameter in self.parameters],
-        )
+        places = [part.device for _, part in self._parts]
+        for i, place in enumerate(places):  # the state follows a model that was moved
+            self.velocity[i] = to_device(self.velocity[i], place)
+        for device in dict.fromkeys(places):  # each updates what it holds
+            here = [i for i, place in enumerate(places) if place == device]
+            sgd_steps(
+                [self._parts[i][1].data for i in here],
+                [self.velocity[i] for i in here],
+                [self._parts[i][1].grad for i in here],
+                self.momentum,
+                [self.lr * self._parts[i][0].lr_mult for i in here],
+                [self.weight_decay * self._parts[i][0].weight_decay_mult for i in here],
+            )
 
     def zero_grad(self) -> None:
         """Set every gradient to zero; backward adds to what is there."""
@@ -67,18 +71,24 @@ class SGD:
 
     def state_dict(self) -> dict[str, Any]:
         """{"lr": float, "velocity": [a copy of each, in the parameters' order]}: what a resumed run needs."""
-        return {"lr": self.lr, "velocity": [cpu_copy(v) for v in self.velocity]}
+        return {"lr": self.lr, "velocity": [cpu_copy(v) for v in self.whole_velocity()]}
+
+    def whole_velocity(self) -> list[np.ndarray]:
+        """The velocity of each parameter as one array on the CPU."""
+        velocity = iter(self.velocity)
+        return [to_cpu(p.join([next(velocity) for _ in p.parts])) for p in self.parameters]
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The reverse of `state_dict`. Raises ValueError if there are other velocities; nothing is loaded then."""
-        new, own = [np.asarray(v) for v in state["velocity"]], self.velocity
+        new, own = [np.asarray(v) for v in state["velocity"]], self.whole_velocity()
         if [(v.shape, v.dtype) for v in new] != [(v.shape, v.dtype) for v in own]:
             raise ValueError(
                 f"SGD: expected velocities of shapes {[v.shape for v in own]}, got {[v.shape for v in new]}: "
                 "the state of another net's optimiser, or of another dtype?"
             )
         self.lr = state["lr"]
-        for v, values in zip(own, new, strict=True):
+        parts = [part for parameter, values in zip(self.parameters, new, strict=True) for part in parameter.cut(values)]
+        for v, values in zip(self.velocity, parts, strict=True):
             assign(v, values)
 
 

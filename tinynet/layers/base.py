@@ -102,6 +102,28 @@ class Parameter:
     def dtype(self) -> np.dtype:
         return self._grad.dtype
 
+    @property
+    def device(self) -> str:
+        """Where its arrays are: "cpu" or "cuda:K"."""
+        return device_of(self._grad)
+
+    def assign(self, values: np.ndarray) -> None:
+        """Copy `values` into data, which keeps its dtype and its place."""
+        assign(self.data, values.astype(self.dtype, copy=False))
+
+    @property
+    def parts(self) -> list[Parameter]:
+        """Itself; of a split net's parameter the parts, each on its own device (`tinynet.parallel`)."""
+        return [self]
+
+    def join(self, arrays: list[Any]) -> Any:
+        """One array of this parameter's shape out of one for each part."""
+        return arrays[0]
+
+    def cut(self, array: Any) -> list[Any]:
+        """The reverse of `join`: views."""
+        return [array]
+
     def astype(self, dtype: DTypeLike) -> None:
         """Convert data and grad in place."""
         self.data, self.grad = as_type(self.data, dtype), as_type(self.grad, dtype)
@@ -115,6 +137,9 @@ class Layer:
 
     A new layer is a class with these two methods. Whatever Parameter or Layer it keeps as an attribute is found by
     `parameters`, `state_dict`, `train` and the others below; `__init__` need not be called.
+
+    Conv2d and Linear make backward of two more methods, backward_weight(dy), which adds to .grad, and
+    backward_input(dy), which gives dx: where others wait for dx (`tinynet.parallel`), it comes first.
     """
 
     name = ""  # given by the Sequential that holds the layer: "conv1"
@@ -140,6 +165,14 @@ class Layer:
 
     def __call__(self, *args: Any) -> Any:
         return self.forward(*args)
+
+    def placed(self, x: np.ndarray) -> np.ndarray:
+        """x on the device where this layer computes: itself, or a copy."""
+        return to_device(x, self.device or "cpu")
+
+    def whole(self) -> Any:
+        """Itself; of a split net a copy on one device (`tinynet.parallel`)."""
+        return self
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of y for an x of `shape`; ValueError if x would not fit. A layer that does not say is tried out."""
@@ -271,7 +304,7 @@ class Layer:
     def device(self) -> str | None:
         """ "cpu" or "cuda:K", where this layer's own parameters, or else the first of those inside, are; None if there
         are none."""
-        return next((device_of(parameter._grad) for parameter in self.parameters()), None)
+        return next((parameter.device for parameter in self.parameters()), None)
 
     def to(self, device: str) -> Self:
         """Move all parameters to `device`: "cpu", "cuda" or "cuda:K". Arrays decide where a layer computes, so its
@@ -312,13 +345,12 @@ class Layer:
         wrong = [
             f"{key}: expected {own[key].shape}, got {a.shape}" for key, a in new.items() if a.shape != own[key].shape
         ]
-        strange = {key: a.dtype for key, a in new.items() if not np.can_cast(a.dtype, own[key].data.dtype, "same_kind")}
+        strange = {key: a.dtype for key, a in new.items() if not np.can_cast(a.dtype, own[key].dtype, "same_kind")}
         wrong += [f"{key}: expected real numbers, got {dtype}" for key, dtype in strange.items()]
         if wrong:
             raise ValueError(f"{self}: state does not fit: {'; '.join(wrong)}")
         for key, array in new.items():
-            data = own[key].data
-            assign(data, array.astype(data.dtype, copy=False))
+            own[key].assign(array)
 
     def __str__(self) -> str:
         kind = type(self).__name__

@@ -79,24 +79,37 @@ class Conv2d(Layer):
         return elementwise.relu(y)[0] if relu else y
 
     def backward(self, dy):
-        (x,) = self.saved
-        self.check_dy(dy, self.output_shape(x.shape))
-        dtype = np.result_type(x.dtype, dy.dtype)
-        x, dy, weight = (as_type(array, dtype) for array in (x, dy, self.weight.data))
+        self.backward_weight(dy)
+        return self.backward_input(dy) if self.input_grad else None
+
+    def backward_weight(self, dy):
+        """Adds dweight and dbias."""
+        x, dy, weight = self._of_one_dtype(dy)
         if self.bias is not None:
             self.bias.add_to_grad(conv_paths.bias_gradient(dy))
         if (path := self.path(x.shape)) != "im2col":
-            self.weight.add_to_grad(conv_paths.weight_gradient(path, x, dy, weight.shape, self.window, self.groups))
-            if not self.input_grad:
-                return None
+            dweight = conv_paths.weight_gradient(path, x, dy, weight.shape, self.window, self.groups)
+        else:
+            dy_rows = batch_last(dy).reshape(self.groups, self.out_channels // self.groups, -1)
+            cols = im2col(x, *self.window).reshape(self.groups, -1, dy_rows.shape[2])  # cheaper to make than to keep
+            dweight = matmul(dy_rows, cols.transpose(0, 2, 1)).reshape(weight.shape)
+        self.weight.add_to_grad(dweight)
+
+    def backward_input(self, dy):
+        """dx."""
+        x, dy, weight = self._of_one_dtype(dy)
+        if (path := self.path(x.shape)) != "im2col":
             return conv_paths.input_gradient(path, dy, weight, x.shape, self.window, self.groups)
         dy_rows = batch_last(dy).reshape(self.groups, self.out_channels // self.groups, -1)
-        cols = im2col(x, *self.window).reshape(self.groups, -1, dy_rows.shape[2])  # cheaper to make again than to keep
-        self.weight.add_to_grad(matmul(dy_rows, cols.transpose(0, 2, 1)).reshape(weight.shape))
-        if not self.input_grad:
-            return None
-        dcols = matmul(self._rows(weight).transpose(0, 2, 1), dy_rows, out=cols)  # over cols: no longer needed
+        dcols = matmul(self._rows(weight).transpose(0, 2, 1), dy_rows)
         return col2im(dcols.reshape(-1, dy_rows.shape[2]), x.shape, *self.window)
+
+    def _of_one_dtype(self, dy):
+        """x, dy and weight."""
+        (x,) = self.saved
+        self.check_dy(dy, self.output_shape(x.shape))
+        dtype = np.result_type(x.dtype, dy.dtype)
+        return [as_type(array, dtype) for array in (x, dy, self.weight.data)]
 
     def _rows(self, weight):
         """(G, O/G, C/G*KH*KW): each output channel's kernels as one row."""

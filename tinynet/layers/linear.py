@@ -32,13 +32,21 @@ class Linear(Layer):
         return y.T
 
     def backward(self, dy):
+        self.backward_weight(dy)
+        return self.backward_input(dy) if self.input_grad else None
+
+    def backward_weight(self, dy):
+        """Adds dweight and dbias."""
         (x,) = self.saved
         self.check_dy(dy, (x.shape[0], self.out_features))
         self.weight.add_product_to_grad(dy.T, x)
         if self.bias is not None:
             add_row_sums(dy.T, self.bias.grad)
-        if not self.input_grad:
-            return None
+
+    def backward_input(self, dy):
+        """dx."""
+        (x,) = self.saved
+        self.check_dy(dy, (x.shape[0], self.out_features))
         return matmul(as_type(self.weight.data, x.dtype).T, dy.T).T
 
     def output_shape(self, shape):
