@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinynet.device import to_cpu, to_device
+from tinynet.device import to_cpu
 from tinynet.errors import NonFiniteError
 from tinynet.layers.base import Layer
 from tinynet.layers.softmax_ce import SoftmaxCE
@@ -171,7 +171,7 @@ def checked_loss(model: Layer, loss: SoftmaxCE, x: np.ndarray, labels: np.ndarra
     """
     last = [model, *(layer for _, layer in model.named_layers())][-1]
     with np.errstate(over="ignore", invalid="ignore"):
-        logits = model(to_device(x, model.device or "cpu"))
+        logits = model(model.placed(x))
         try:
             value = float(loss(logits, labels))
         except NonFiniteError as error:
@@ -192,7 +192,9 @@ def weights_gone_bad(model: Layer) -> tuple[str, str] | None:
 
     Nearest to the loss, because backward begins there: a bad gradient spoils that layer first, then all before it.
     """
-    if finite_arrays([parameter.data for parameter in model.parameters()]):
+    parts = [part for parameter in model.parameters() for part in parameter.parts]
+    places = dict.fromkeys(part.device for part in parts)
+    if all(finite_arrays([part.data for part in parts if part.device == place]) for place in places):
         return None
     layers = dict(model.named_layers())
     for name, parameter in reversed(list(model.named_parameters())):

@@ -9,19 +9,20 @@ from tinynet.device import to_cpu, to_device
 from tinynet.evaluate import evaluation_mode
 from tinynet.layers.base import Layer
 from tinynet.layers.sequential import Sequential
+from tinynet.parallel import Split
 
 BLOCK = 1 << 20  # numbers of `features` that `nearest` works on at a time: 8 MB
 
 
-def layer_names(model: Sequential) -> list[str]:
+def layer_names(model: Layer) -> list[str]:
     """The names of all layers that compute, in order: "conv1", and inside of a nested Sequential "top.fc7".
 
     Raises TypeError for a model that is no Sequential: in which order another calls its layers only it knows.
     """
-    return [name for name, _ in _leaves(model)]
+    return [name for name, _ in _leaves(model.net if isinstance(model, Split) else model)]
 
 
-def activations(model: Sequential, x: np.ndarray, layers: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def activations(model: Layer, x: np.ndarray, layers: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """{name: output} of the named `layers` of `model` for the batch x, in the net's order; of all of them by default.
 
     x: (N, ...), what the model takes; an output is (N, ...) too, in any memory order, on the CPU wherever the model is.
@@ -30,6 +31,7 @@ def activations(model: Sequential, x: np.ndarray, layers: Sequence[str] | None =
 
     Raises KeyError for a name that the net does not have, TypeError for a model that is no Sequential.
     """
+    model = model.whole()
     names = layer_names(model)
     wanted = set(names if layers is None else [layers] if isinstance(layers, str) else layers)
     if unknown := sorted(wanted.difference(names)):
@@ -46,7 +48,7 @@ def activations(model: Sequential, x: np.ndarray, layers: Sequence[str] | None =
     return kept
 
 
-def features(model: Sequential, loader: Any, layer: str, limit: int | None = None) -> np.ndarray:
+def features(model: Layer, loader: Any, layer: str, limit: int | None = None) -> np.ndarray:
     """(N, F): the outputs of `layer`, each flattened to F numbers, for the pictures of `loader`, or the first `limit`.
 
     loader: a Loader, of which epoch 0 is read, or any iterable of (x, labels). If it gives several views of a picture,
@@ -55,6 +57,7 @@ def features(model: Sequential, loader: Any, layer: str, limit: int | None = Non
     """
     if limit is not None and limit < 1:
         raise ValueError(f"features: expected limit to be at least 1, got {limit!r}")
+    model = model.whole()  # once, of a split net
     batches: Iterable = loader.epoch(0) if hasattr(loader, "epoch") else loader
     found: list[np.ndarray] = []
     seen = 0

@@ -13,6 +13,7 @@ from tinynet.device import to_cpu
 from tinynet.files import JsonLines
 from tinynet.layers.base import Layer
 from tinynet.optim import SGD
+from tinynet.parallel import Split
 
 LOG = "log.jsonl"
 NUMBER = (int, float)
@@ -71,7 +72,7 @@ class RunFolder:
         if self._log is not None:
             self._log.sync()
             tensors = {f"model.{name}": to_cpu(parameter.data) for name, parameter in model.named_parameters()}
-            tensors |= {f"velocity.{i}": to_cpu(velocity) for i, velocity in enumerate(optimizer.velocity)}
+            tensors |= {f"velocity.{i}": velocity for i, velocity in enumerate(optimizer.whole_velocity())}
             log = [self._log.size, self._log.crc]
             self.checkpoints.save({**state, "lr": optimizer.lr, "log": log}, tensors, best=best)
         self._saved_at = time.perf_counter()
@@ -88,7 +89,7 @@ class RunFolder:
 def settings(model: Layer, optimizer: SGD, schedule: Any, train_loader: Any) -> dict[str, Any]:
     """What decides the numbers of a run beside its state; JSON can hold it."""
     parts = {
-        "net": repr(model),
+        "net": repr(model.net if isinstance(model, Split) else model),  # a run may go on on other devices
         "momentum": optimizer.momentum,
         "weight_decay": optimizer.weight_decay,
         "lr_mult": [parameter.lr_mult for parameter in optimizer.parameters],

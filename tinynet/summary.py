@@ -12,6 +12,7 @@ from tinynet.layers.flatten import Flatten
 from tinynet.layers.linear import Linear
 from tinynet.layers.sequential import Sequential
 from tinynet.ops.window import Pair
+from tinynet.parallel import Split
 
 COLUMNS = (
     "name",
@@ -117,7 +118,7 @@ def summary(model: Layer, input_shape: Sequence[int]) -> Summary:
     result = Summary(shape)
     seen: Pair | None = (1, 1)  # receptive field
     jump = (1, 1)  # input pixels between two neighbouring outputs
-    for name, layer in _leaves(model):
+    for name, layer in _leaves(model.net if isinstance(model, Split) else model):
         try:
             output_shape, macs = tuple(layer.output_shape(shape)), layer.macs(shape)
         except Exception as error:  # a student's layer may fail in any way

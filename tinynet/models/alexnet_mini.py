@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from tinynet import init
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
+from tinynet.models.towers import on_devices
 
 # On input of unit variance S, the sum of five squares, is about 5 after He's initial values: alpha = 0.1 makes the
 # term 1 + alpha * S about 1.5. The paper's 1e-4 suits its activations, which are in the hundreds; here it would be a
@@ -10,8 +14,14 @@ ALPHA = 0.1
 
 
 def alexnet_mini(
-    num_classes: int = 10, in_channels: int = 3, image_size: int = 32, dropout: float = 0.25, seed: int = 0
-) -> Sequential:
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,
+    dropout: float = 0.25,
+    seed: int = 0,
+    *,
+    devices: Sequence[str] | None = None,
+) -> Any:
     """AlexNet's eight layers for pictures of 28 to 64 pixels: two towers, LRN, overlapping pooling, dropout.
 
     Input (N, in_channels, image_size, image_size): pixels minus their mean, divided by their standard deviation, so of
@@ -19,8 +29,9 @@ def alexnet_mini(
     al. 2015), a tenth of it in fc8, so that the first guesses are near 1/K and the loss starts at ln K; biases 0. With
     the paper's own values a net this small stays at chance for minutes, and so it does with the paper's dropout of 0.5:
     half of 256 neurons is too little to begin with. seed decides the initial values and the dropout masks.
+    devices: as for `alexnet`; there are two towers.
 
-    Raises ValueError if image_size is too small for three poolings.
+    Raises ValueError if image_size is too small for three poolings or for a number of devices but one and two.
     """
     features = {
         "conv1": Conv2d(in_channels, 32, 5, stride=1 if image_size < 48 else 2, padding=2),
@@ -56,4 +67,4 @@ def alexnet_mini(
             init.he_normal(parameter, seed, name)
         if name == "fc8.weight":
             parameter.data *= np.float32(0.1)
-    return net
+    return on_devices(net, 2, devices)

@@ -88,7 +88,7 @@ class RunPictures:
             self.seconds += time.perf_counter() - began
 
     def _with_the_net(self, trainer: Any) -> None:
-        model, chosen = trainer.model, spread(self.val_set.labels, SHOWN)
+        model, chosen = trainer.model.whole(), spread(self.val_set.labels, SHOWN)
         with _failure_is_a_warning("predictions.png, most_wrong.png, confusion_matrix.png"):
             images, labels, classes = self.val_set.images, self.val_set.labels, self.val_set.classes
             probabilities, answers = self._answers(model, chosen)

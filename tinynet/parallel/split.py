@@ -1,0 +1,256 @@
+"""A whole net cut into towers: the model that computes on several devices."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from tinynet import streams
+from tinynet.device import checked_device, to_device
+from tinynet.layers import Conv2d, Dropout, Linear, Sequential
+from tinynet.layers.base import Layer, Parameter
+from tinynet.ops.elementwise import add_to
+from tinynet.ops.parallel import get_num_threads, limit_threads
+from tinynet.parallel.cut import Parts, joined_copy, part_of
+from tinynet.parallel.exchange import Exchange
+from tinynet.parallel.lanes import lane_for
+from tinynet.parallel.tower import Chain, Recorder, Tower
+from tinynet.parallel.workers import Meeting, Worker, together
+
+
+class EachTower:
+    """Layers of which every tower has a part: of the kernels, of the neurons. Names of the whole net's layers."""
+
+    def __init__(self, *names: str):
+        self.names = names
+
+
+class FirstTower(EachTower):
+    """Layers that the first device has whole."""
+
+
+class Split(Layer):
+    """A net on several devices, a tower each, which a thread of its own computes; y = net(x), as the whole net would.
+
+    net: a Sequential, which becomes the split one's: its parameters move into parts on the devices. devices: one for
+    each tower, "cpu" or "cuda:K", which may be the same. stages: the net's layers in order, EachTower(...), with an
+    Exchange() wherever the next layer reads all towers' outputs, and FirstTower(...) at the end. See
+    `tinynet.models.towers`.
+
+    Names, shapes, values, `state_dict`, dropout masks and what an optimiser keeps are the whole net's; parameters
+    never leave their devices. x may be on any device, y is on the first. CPU towers share the threads of
+    `set_num_threads`. An error in a tower ends the pass, and says in which tower it came; the model can be used again.
+
+    crossed: {layer behind the exchange: bytes that went from tower to tower} in the last forward and backward.
+    recorder: None, or what looks on, see `tinynet.parallel.tower.Recorder`.
+
+    Raises ValueError for stages that are not the net's layers or a layer that cannot be cut so, and what
+    `checked_device` does.
+    """
+
+    def __init__(self, net: Sequential, devices: Sequence[str], *stages: EachTower | Exchange):
+        self.devices = tuple(checked_device(device) for device in devices)
+        if len(self.devices) < 2:
+            raise ValueError(f"Split: expected at least two devices, one for each tower, got {self.devices}")
+        self.net = net
+        self.towers = [
+            Tower(i, device, lane_for(device), Worker(f"tinynet-tower-{i + 1}"))
+            for i, device in enumerate(self.devices)
+        ]
+        names = [name for stage in stages if isinstance(stage, EachTower) for name in stage.names]
+        if names != list(net.layers):
+            raise ValueError(f"Split: expected stages with the layers {list(net.layers)}, got {names}")
+        kinds = [type(stage) for stage in stages]
+        if kinds[-2:] != [Exchange, FirstTower] or FirstTower in kinds[:-1] or kinds[0] is Exchange:
+            raise ValueError("Split: expected EachTower stages, an Exchange and, at the end, one FirstTower")
+        if any(pair == (Exchange, Exchange) for pair in itertools.pairwise(kinds)):
+            raise ValueError("Split: expected layers between two exchanges, got none")
+        self.exchanges: list[Exchange] = []  # between the chains of the towers
+        self._cut(stages)
+        self.crossed: dict[str, int] = {}
+        self._ends: list[Any] = [None] * len(self.towers)  # of the last pass, in each tower
+
+    def _cut(self, stages: Sequence[EachTower | Exchange]) -> None:
+        chains: list[tuple[bool, list[str]]] = [(False, [])]  # (whether the first tower alone has it, layers)
+        for stage in stages:
+            if isinstance(stage, Exchange):
+                self.exchanges.append(stage)
+                chains.append((False, []))
+            else:
+                chains[-1] = isinstance(stage, FirstTower), [*chains[-1][1], *stage.names]
+        for exchange, (alone, names) in zip(self.exchanges, chains[1:], strict=True):
+            exchange.connect(names[0], len(self.towers), alone)
+        before = ""
+        for alone, names in chains:
+            layers = [self.net.layers[name] for name in names]
+            if not isinstance(layers[0], Conv2d | Linear):
+                raise ValueError(f"Split: expected a Conv2d or Linear behind an Exchange, got {layers[0]}")
+            for tower in self.towers:
+                tower.chains.append(None if alone and tower.number else self._chain(tower, alone, layers, before))
+            before = str(layers[-1])
+        for name, layer in self.net.layers.items():
+            for key, whole in list(vars(layer).items()):
+                if isinstance(whole, Parameter):
+                    parts = [getattr(tower.layers[name], key) for tower in self.towers if name in tower.layers]
+                    setattr(layer, key, Parts(parts, whole.lr_mult, whole.weight_decay_mult))
+
+    def _chain(self, tower: Tower, alone: bool, layers: list[Layer], before: str) -> Chain:
+        t, T = (0, 1) if alone else (tower.number, len(self.towers))
+        chain = Chain({layer.name: part_of(layer, t, T, reads_all=layer is layers[0]) for layer in layers})
+        chain.tower, chain.before = tower, before
+        return chain.to(tower.device)
+
+    def forward(self, x):
+        self.__dict__.pop("_saved", None)
+        self.crossed = {}
+        for tower in self.towers:
+            for name, layer in tower.layers.items():
+                self._follow(layer, self.net.layers[name])
+        y = self._pass(partial(self._forward_in, x))[0]
+        for name, layer in self.towers[0].layers.items():
+            if isinstance(layer, Dropout):
+                self.net.layers[name].step = layer.step
+        self.saved = (self.devices[0],)
+        return y
+
+    def backward(self, dy):
+        (first,) = self.saved
+        dxs = self._pass(partial(self._backward_in, dy))
+        if dxs[0] is None:
+            return None
+        for dx in dxs[1:]:  # every tower read the picture
+            add_to(dxs[0], to_device(dx, first))
+        return dxs[0]
+
+    def _forward_in(self, x, tower, meeting):
+        x = to_device(x, tower.device)
+        for k, chain in enumerate(tower.chains):
+            if k:
+                x = self.exchanges[k - 1].forward(tower, x, meeting)
+            if chain is None:
+                return None
+            self._lend_threads(tower, k)
+            x = chain.forward(x)
+        return x
+
+    def _backward_in(self, dy, tower, meeting):
+        dy = to_device(dy, tower.device) if tower.chains[-1] is not None else None
+        for k, chain in reversed(list(enumerate(tower.chains))):
+            if k == 0:
+                return chain.backward(dy)
+            exchange = self.exchanges[k - 1]
+            if chain is not None:
+
+                def send(dx, exchange=exchange):
+                    exchange.send(tower, dx, meeting)
+                    limit_threads(tower.threads)
+
+                self._lend_threads(tower, k)
+                chain.backward(dy, send)
+            dy = exchange.receive(tower, meeting)
+        return None
+
+    def _lend_threads(self, tower: Tower, k: int) -> None:
+        """While the first tower alone has something to do it takes all threads."""
+        if k == len(self.exchanges) and set(self.devices) == {"cpu"}:
+            limit_threads(sum(each.threads for each in self.towers))
+
+    def _pass(self, work: Callable[[Tower, Meeting], Any]) -> list[Any]:
+        """work(tower, meeting) in all towers at once."""
+        meeting, threads = Meeting(), get_num_threads()
+        on_cpu = [tower for tower in self.towers if tower.device == "cpu"]
+        for i, tower in enumerate(on_cpu):
+            tower.threads = max(1, threads // len(on_cpu) + (i < threads % len(on_cpu)))
+        moments = [*(streams.moment(device) for device in dict.fromkeys(self.devices)), *self._ends]
+
+        def in_tower(i: int) -> Any:
+            tower = self.towers[i]
+            limit_threads(tower.threads)
+            with tower.lane.computing():
+                tower.lane.begin(moments)
+                result = work(tower, meeting)
+                self._ends[i] = tower.lane.mark()
+                return result
+
+        try:
+            results, errors = together([tower.worker for tower in self.towers], in_tower, meeting.stop)
+            for tower, error in zip(self.towers, errors, strict=True):
+                if error is not None:
+                    raise _with_place(error, f"tower {tower.number + 1} of {len(self.towers)}, on {tower.device}")
+        except BaseException:
+            for tower in self.towers:  # nothing may be under way in memory that is let go of
+                with contextlib.suppress(RuntimeError):
+                    tower.lane.drain()
+            raise
+        finally:
+            errors = []  # or an error, its traceback and this frame would keep each other, and the arrays
+        for device in dict.fromkeys(self.devices):
+            streams.wait_for(device, self._ends)
+        for name, nbytes in meeting.crossed.items():
+            self.crossed[name] = self.crossed.get(name, 0) + nbytes
+        return results
+
+    @staticmethod
+    def _follow(layer: Layer, whole: Layer) -> None:
+        """What may be changed about a layer is changed in the whole net."""
+        layer.training, layer.input_grad = whole.training, whole.input_grad
+        if isinstance(layer, Dropout) and isinstance(whole, Dropout):
+            layer.step = whole.step
+
+    @property
+    def recorder(self) -> Recorder | None:
+        return self.towers[0].recorder
+
+    @recorder.setter
+    def recorder(self, recorder: Recorder | None) -> None:
+        for tower in self.towers:
+            tower.recorder = recorder
+
+    @property
+    def input_grad(self):
+        return self.net.input_grad
+
+    @input_grad.setter
+    def input_grad(self, wanted):
+        self.net.input_grad = wanted
+
+    def children(self):
+        return self.net.children()
+
+    def __getitem__(self, key):
+        return self.net[key]
+
+    def placed(self, x):
+        return x  # each tower takes it to its own device
+
+    def to(self, device):
+        raise ValueError(
+            f"{self}: expected to stay on {', '.join(self.devices)}, got .to({device!r}); whole() is a copy on one "
+            "device, and for others build the model anew, which takes this one's state_dict"
+        )
+
+    def whole(self) -> Sequential:
+        """The net with the same values on the first device, a copy."""
+        layers = {name: joined_copy(layer) for name, layer in self.net.layers.items()}
+        return Sequential(layers).train(self.training).to(self.devices[0])
+
+    def output_shape(self, shape):
+        return self.net.output_shape(shape)
+
+    def macs(self, shape):
+        return self.net.macs(shape)
+
+    def __repr__(self) -> str:
+        return f"Split({', '.join(self.devices)}; {self.net!r})"
+
+
+def _with_place(error: BaseException, place: str) -> BaseException:
+    """The error, which says where it came; of the same kind, so that whoever expects it finds it."""
+    if len(error.args) == 1 and isinstance(error.args[0], str):
+        error.args = (f"{error.args[0]} (in {place})",)
+    elif isinstance(error, MemoryError):  # NumPy's, or one without words
+        error = MemoryError(f"{error or 'out of memory'} (in {place})").with_traceback(error.__traceback__)
+    else:
+        error.add_note(f"in {place}")
+    return error

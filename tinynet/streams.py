@@ -1,0 +1,85 @@
+"""Streams and events of GPUs, and copies from one device to another that the host does not wait for.
+
+A stream does what it is given in order; streams know nothing of each other. An event is a moment of one stream, for
+which another can wait while the host goes on. For the CPU, where all is done once it was ordered, a moment is None.
+"""
+
+import contextlib
+import functools
+from typing import Any
+
+import numpy as np
+
+from tinynet.device import cupy, device_of, empty, on, to_cpu, to_device
+
+
+def new_stream(device: str) -> Any:
+    """A stream of this GPU that waits for no other by itself."""
+    with on(device):
+        return cupy().cuda.Stream(non_blocking=True)
+
+
+@contextlib.contextmanager
+def in_stream(device: str, stream: Any) -> Any:
+    """Inside, this Python thread computes on this GPU in `stream`."""
+    with on(device), stream:
+        yield
+
+
+def moment(device: str, stream: Any = None) -> Any:
+    """The end of all that was given so far to `stream`, or to the current stream of this device."""
+    if device == "cpu":
+        return None
+    with on(device):
+        event = cupy().cuda.Event(disable_timing=True)
+        event.record(stream or cupy().cuda.get_current_stream())
+    return event
+
+
+def wait_for(device: str, moments: list[Any]) -> None:
+    """What this device's current stream is given from now on comes after these moments; for "cpu" the host waits."""
+    for each in moments:
+        if each is not None and device == "cpu":
+            each.synchronize()
+        elif each is not None:
+            with on(device):
+                cupy().cuda.get_current_stream().wait_event(each)
+
+
+def copy_into(target: Any, array: Any) -> None:
+    """target[...] = array in the current stream of target's GPU. Both are C-contiguous and equal in shape and dtype;
+    array is on the CPU or on any GPU. It must stay as it is until the stream has come to there."""
+    stream = cupy().cuda.get_current_stream()
+    if device_of(array) == "cpu":
+        target.set(array, stream)
+    else:
+        target.data.copy_from_device_async(array.data, array.nbytes, stream)
+
+
+def pinned_copy(array: Any) -> np.ndarray:
+    """A copy of an array of the current GPU in memory of the host from where GPUs can copy by themselves. It is there
+    as soon as the current stream has come to here."""
+    memory = cupy().cuda.alloc_pinned_memory(array.nbytes)
+    host = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+    array.get(stream=cupy().cuda.get_current_stream(), out=host, blocking=False)
+    return host
+
+
+@functools.cache
+def reaches(source: str, target: str) -> bool:
+    """Whether the GPU `target` can copy out of the memory of `source` by itself. Not all machines that say so do it
+    right: a pattern is copied and compared, once."""
+    numbers = [int(name.removeprefix("cuda:")) for name in (target, source)]
+    if not cupy().cuda.runtime.deviceCanAccessPeer(*numbers):
+        return False
+    pattern = np.arange(1 << 16, dtype=np.uint32) * np.uint32(2654435761)
+    there = to_device(pattern, source)
+    with on(source):
+        cupy().cuda.get_current_stream().synchronize()
+    try:
+        with on(target):
+            here = empty(pattern.shape, pattern.dtype, target)
+            copy_into(here, there)
+            return np.array_equal(to_cpu(here), pattern)
+    except RuntimeError:  # the driver's word for what it cannot do
+        return False
