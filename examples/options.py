@@ -12,6 +12,7 @@ from tinynet.errors import DeviceError
 from tinynet.models import PRESETS
 
 PHOTOS = "photos"  # a folder of class folders
+TOWERS = 2  # of the nets that can be split
 # what --data decides unless an option says otherwise
 DEFAULTS: dict[str, dict[str, Any]] = {
     "shapes": {"epochs": 3, "train_size": 20_000, "val_size": 2_000, "augment": "none"},
@@ -77,12 +78,15 @@ def parse_arguments(description: str) -> argparse.Namespace:
 
     if "devices" in given:
         try:
-            checked_device(device_name(given["devices"]))
+            devices = device_names(given["devices"])
         except ValueError:
-            later = "nets split over several devices come in a later version" if "," in given["devices"] else ""
-            wrong("devices", "cpu or the number of a GPU, such as 0", later)
+            wrong("devices", "cpu, the number of a GPU, such as 0, or two of these with a comma, one for each tower")
+        try:
+            for device in devices:
+                checked_device(device)
         except DeviceError as error:
-            parser.error(f"argument --devices: {error}; the CPU serves, too: --devices cpu")
+            instead = ",".join(["cpu"] * len(devices))
+            parser.error(f"argument --devices: {error}; the CPU serves, too: --devices {instead}")
     if "resume" in given:
         refuse_beside("resume", WITH_RESUME, "a run goes on with its own settings")
         return argparse.Namespace(**given, given=set(given))
@@ -104,6 +108,8 @@ def parse_arguments(description: str) -> argparse.Namespace:
     if model == "alexnet" and kind in ("mnist", "fashion-mnist", "cifar-10"):
         wrong("model", f"alexnet_mini for {kind}, whose pictures are small")
     values = COMMON | DEFAULTS[str(kind)] | MODELS[model] | given
+    if values["preset"] == "torchvision" and "," in values["devices"]:
+        wrong("devices", "one device for torchvision's net, which has one tower")
     size = INPUT_SIZES[values["preset"]] if model == "alexnet" else IMAGE_SIZES[str(kind)]
     values["image_size"] = values["image_size"] or size
     if model == "alexnet" and values["image_size"] != size:
@@ -113,11 +119,13 @@ def parse_arguments(description: str) -> argparse.Namespace:
     return argparse.Namespace(**values, given=named)
 
 
-def device_name(devices: str) -> str:
-    """What --devices says, as tinynet.device has it: "0" is "cuda:0". ValueError for what it cannot say."""
-    if devices != "cpu" and not (devices.isascii() and devices.isdecimal()):
+def device_names(devices: str) -> tuple[str, ...]:
+    """What --devices says, as tinynet.device has it: "0,1" is ("cuda:0", "cuda:1"). ValueError for what it cannot say,
+    or for more devices than the nets have towers."""
+    each = devices.split(",")
+    if len(each) > TOWERS or not all(one == "cpu" or (one.isascii() and one.isdecimal()) for one in each):
         raise ValueError(devices)
-    return devices if devices == "cpu" else f"cuda:{int(devices)}"
+    return tuple(one if one == "cpu" else f"cuda:{int(one)}" for one in each)
 
 
 def data_kind(name: str) -> str | None:
@@ -171,8 +179,8 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     add("--schedule", choices=SCHEDULES, help=explain(SCHEDULES, "plateau for alexnet, step for the mini"))
     add("--patience", type=count, metavar="N", help="end early after N epochs without a new best (default: do not)")
     add("--seed", type=seed, metavar="N", help="of shapes, initial weights, order, crops, dropout (default: 0)")
-    add("--devices", metavar="DEVICE", help="where to compute: cpu, or the number of a GPU, such as 0 (default: "
-        "cpu)")  # fmt: skip
+    add("--devices", metavar="DEVICES", help="where to compute: cpu, or the number of a GPU, such as 0; or two, 0,1 or "
+        "cpu,cpu or 0,0, one for each tower of the net (default: cpu)")  # fmt: skip
     add = parser.add_argument_group("the run").add_argument
     add("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DATA-N, N the first free number)")
     add("--resume", type=Path, metavar="PATH", help="go on with a run: its folder, or a checkpoint in it")

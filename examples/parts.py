@@ -2,17 +2,21 @@
 
 import argparse
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from options import PHOTOS
 
+import tinynet
 from tinynet import data
 from tinynet.checkpoint import layer_names
 from tinynet.data import Augment, CentreCrop, Dataset
-from tinynet.layers import Sequential
+from tinynet.evaluate import evaluation_mode
+from tinynet.layers import Layer
 from tinynet.models import alexnet, alexnet_mini
 from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau
+from tinynet.parallel import Split
 from tinynet.progress import say
 
 COLOUR_NOISE = 0.1  # section 4.1
@@ -51,12 +55,37 @@ def stored_size(image_size: int) -> int:
     return 256 if image_size == 227 else round(image_size * 256 / 224)
 
 
-def network(model: str, preset: str | None, num_classes: int, in_channels: int, image_size: int, seed: int = 0) -> Any:
+def network(
+    model: str,
+    preset: str | None,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    seed: int = 0,
+    devices: Sequence[str] = ("cpu",),
+) -> Any:
     if model == "alexnet_mini":
-        return alexnet_mini(num_classes, in_channels, image_size, seed=seed)
+        return alexnet_mini(num_classes, in_channels, image_size, seed=seed, devices=devices)
     if in_channels != 3:
         raise ValueError(f"alexnet: expected pictures in colour, got {in_channels} channel; use --model alexnet_mini")
-    return alexnet(str(preset), num_classes, seed=seed)
+    return alexnet(str(preset), num_classes, seed=seed, devices=devices)
+
+
+def crossing(model: Split, in_channels: int, image_size: int) -> dict[str, int]:
+    """{layer behind the exchange: bytes that go from tower to tower for a picture}, counted in a forward and backward
+    of one."""
+    with evaluation_mode(model):
+        model.backward(model(np.zeros((1, in_channels, image_size, image_size), np.float32)))
+    model.zero_grad()
+    return model.crossed
+
+
+def where_it_computes(model: Any) -> str:
+    threads = f"{tinynet.get_num_threads()} CPU threads"
+    if not isinstance(model, Split):
+        return threads if model.device == "cpu" else model.device
+    towers = f"{len(model.devices)} towers on {', '.join(model.devices)}"
+    return f"{towers}, {threads}" if "cpu" in model.devices else towers
 
 
 def input_scale(args: argparse.Namespace, train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +112,7 @@ def learning_schedule(name: str, optimizer: SGD, epochs: int) -> Any:
     return ReduceLROnPlateau(optimizer) if name == "plateau" else None
 
 
-def freeze(model: Sequential, layers: list[str]) -> None:
+def freeze(model: Layer, layers: list[str]) -> None:
     """Their parameters keep their values: learning rate 0."""
     for layer in layers:
         own = [parameter for name, parameter in model.named_parameters() if name.rpartition(".")[0] == layer]

@@ -20,8 +20,9 @@ from typing import Any
 
 import numba
 import numpy as np
-from options import COMMON, PHOTOS, data_kind, device_name, parse_arguments
+from options import COMMON, PHOTOS, data_kind, device_names, parse_arguments
 from parts import (
+    crossing,
     freeze,
     input_scale,
     learning_schedule,
@@ -30,6 +31,7 @@ from parts import (
     pictures,
     training_view,
     unpack_mean,
+    where_it_computes,
 )
 
 import tinynet
@@ -39,8 +41,9 @@ from tinynet.device import checked_device
 from tinynet.errors import DeviceError, Terminated
 from tinynet.evaluate import evaluate
 from tinynet.files import atomic_write, cannot_write
-from tinynet.layers import Sequential
+from tinynet.layers import Layer
 from tinynet.optim import SGD
+from tinynet.parallel import Split
 from tinynet.plots import RunPictures
 from tinynet.progress import say
 from tinynet.run_folder import LOG
@@ -103,7 +106,8 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
     num_classes = args.num_classes or len(train_set.classes)
     if num_classes < len(train_set.classes):
         raise ValueError(f"--num-classes: expected at least the data's {len(train_set.classes)}, got {num_classes}")
-    model = network(args.model, args.preset, num_classes, train_set.channels, args.image_size, args.seed)
+    devices = device_names(args.devices)
+    model = network(args.model, args.preset, num_classes, train_set.channels, args.image_size, args.seed, devices)
     mean, std = input_scale(args, train_set)
     metadata = {
         **{"model": args.model, "preset": args.preset, "num_classes": num_classes, "classes": list(train_set.classes)},
@@ -121,21 +125,27 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
             raise ValueError(f"--resume: expected the pictures that the run began with, got others in {args.data}")
     metadata["data"] = config["data"]
     freeze(model, args.freeze)
-    model.to(device_name(args.devices))
     options = {"seed": args.seed, "mean": mean, "std": std, "workers": args.workers}
     train_loader = Loader(train_set, args.batch_size, view=training_view(args, train_set), **options)
     val_loader = Loader(val_set, args.batch_size, view=CentreCrop(args.image_size), shuffle=False, **options)
     optimizer = SGD(model.parameters(), args.lr, args.momentum, args.weight_decay)
     if checkpoint is None:
         atomic_write(args.out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    if len(set(devices)) > 1 and "cpu" in devices:
+        text = "one tower on the CPU: the numbers are the same, but the GPU will mostly wait for it"
+        say(f"train_alexnet.py: warning: {text}", error=True)
     if not args.quiet:
         size = " x ".join(map(str, train_set.images.shape[1:]))
         parameters = sum(parameter.size for parameter in model.parameters())
         name = args.model + (f" ({args.preset})" if args.preset else "")
         steps = f"{args.epochs} x {len(train_loader):,} steps of {args.batch_size} pictures"
         say(f"data   {args.data}: {len(train_set):,} pictures to learn from, {len(val_set):,} to validate on, {size}")
-        where = f"{tinynet.get_num_threads()} CPU threads" if model.device == "cpu" else model.device
-        say(f"net    {name}: {parameters:,} parameters, {num_classes} classes; {where}")
+        say(f"net    {name}: {parameters:,} parameters, {num_classes} classes; {where_it_computes(model)}")
+        if isinstance(model, Split):
+            crossed = crossing(model, train_set.channels, args.image_size)
+            each = ", ".join(f"{layer} {nbytes:,}" for layer, nbytes in crossed.items())
+            total = sum(crossed.values())
+            say(f"cross  {total:,} bytes a picture ({each}), {total * args.batch_size:,} a step, from tower to tower")
         say(f"learn  {steps}, from rate {args.lr:g}")
         say(f"write  to {args.out}")
     callbacks.append(RunPictures(train_set, val_set, train_loader, val_loader))
@@ -156,7 +166,7 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
     ).fit(resume=checkpoint)
 
 
-def begin_with(args: argparse.Namespace, model: Sequential, metadata: dict[str, Any]) -> None:
+def begin_with(args: argparse.Namespace, model: Layer, metadata: dict[str, Any]) -> None:
     """--pretrained: all layers, but for the last one unless it knows the same classes."""
     found = load_metadata(args.pretrained)
     for key in ("model", "preset", "in_channels"):
@@ -187,7 +197,8 @@ def go_on(args: argparse.Namespace) -> None:
     )
     settings |= {"out": checkpoint.path.resolve().parent.parent} | vars(args)
     try:
-        checked_device(device_name(settings["devices"]))
+        for device in device_names(settings["devices"]):
+            checked_device(device)
     except DeviceError as error:
         raise DeviceError(f"--resume: the run was on {settings['devices']}: {error}; --devices says another") from error
     for name in ("data_dir", "pretrained"):
@@ -234,9 +245,9 @@ def measure(args: argparse.Namespace) -> None:
         say(f"train_alexnet.py: warning: {text}", error=True)
     nets = []
     for path, found in zip(args.evaluate, about, strict=True):
-        nets.append(network(*(found[key] for key in ("model", "preset", "num_classes", "in_channels", "image_size"))))
+        what = {key: found[key] for key in ("model", "preset", "num_classes", "in_channels", "image_size")}
+        nets.append(network(**what, devices=device_names(args.devices)))
         load_pretrained(nets[-1], path)
-        nets[-1].to(device_name(args.devices))
     view = TenCrop(args.image_size) if args.ten_crop else CentreCrop(args.image_size)
     scale = {"mean": unpack_mean(first["mean"]), "std": first["std"]}
     batch_size = max(1, args.batch_size // view.views)

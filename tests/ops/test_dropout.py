@@ -35,3 +35,22 @@ def test_the_same_elements_go_whatever_the_order_in_memory(shape):
     assert np.array_equal(kept_there, kept)
     for array in (y_there, dropout_backward(y_there, kept_there, 0.5)):  # the next layer finds it as it wants it
         assert np.moveaxis(array, 0, -1).flags.c_contiguous
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "T"), [((3, 6), 2), ((5, 130), 2), ((2, 8, 3, 5), 4), ((4, 9, 1, 2), 3)])
+def test_a_part_draws_its_part_of_the_whole_mask(shape, T, layout):
+    x = numbers(shape, np.float32)
+    y, kept = dropout_forward(x, 0.4, 3, 4, 5)
+    for t, (part, part_y, part_kept) in enumerate(zip(*(np.split(a, T, axis=1) for a in (x, y, kept)), strict=True)):
+        own_y, own_kept = dropout_forward(LAYOUTS[layout](part), 0.4, 3, 4, 5, (t, T))
+        assert np.array_equal(own_y, part_y)
+        assert np.array_equal(own_kept, part_kept)
+        assert np.array_equal(
+            dropout_backward(part, own_kept, 0.4), dropout_backward(x, kept, 0.4)[:, part_slice(x, t, T)]
+        )
+
+
+def part_slice(x, t, T):
+    size = x.shape[1] // T
+    return slice(t * size, (t + 1) * size)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tinynet.ops import parallel
-from tinynet.ops.parallel import get_num_threads, parallel_for, set_num_threads
+from tinynet.ops.parallel import get_num_threads, limit_threads, parallel_for, set_num_threads
 
 pytestmark = pytest.mark.usefixtures("_threads_as_before")
 
@@ -191,3 +191,30 @@ assert caught == 400
 print("done")
 """
     assert run_python(script).strip() == "done"
+
+
+def test_each_of_several_callers_has_its_share():
+    set_num_threads(5)
+    found, together = {}, threading.Barrier(2, timeout=60)
+
+    def compute(share):
+        limit_threads(share)
+        ranges, lock = [], threading.Lock()
+        meet = threading.Barrier(share, timeout=60)  # is passed only if so many threads are in the loop at once
+
+        def loop(start, stop):
+            with lock:
+                ranges.append((start, stop))
+            meet.wait()
+
+        together.wait()
+        parallel_for(loop, 100)
+        found[share] = len(ranges), get_num_threads()
+
+    callers = [threading.Thread(target=compute, args=(share,)) for share in (3, 2)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert found == {3: (3, 3), 2: (2, 2)}
+    assert get_num_threads() == 5

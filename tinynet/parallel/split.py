@@ -175,21 +175,26 @@ class Split(Layer):
 
         try:
             results, errors = together([tower.worker for tower in self.towers], in_tower, meeting.stop)
-            for tower, error in zip(self.towers, errors, strict=True):
-                if error is not None:
-                    raise _with_place(error, f"tower {tower.number + 1} of {len(self.towers)}, on {tower.device}")
+            self._raise_first(errors)
         except BaseException:
             for tower in self.towers:  # nothing may be under way in memory that is let go of
                 with contextlib.suppress(RuntimeError):
                     tower.lane.drain()
             raise
-        finally:
-            errors = []  # or an error, its traceback and this frame would keep each other, and the arrays
         for device in dict.fromkeys(self.devices):
             streams.wait_for(device, self._ends)
         for name, nbytes in meeting.crossed.items():
             self.crossed[name] = self.crossed.get(name, 0) + nbytes
         return results
+
+    def _raise_first(self, errors: list[BaseException | None]) -> None:
+        for tower, error in zip(self.towers, errors, strict=True):
+            if error is not None:
+                try:
+                    raise _with_place(error, f"tower {tower.number + 1} of {len(self.towers)}, on {tower.device}")
+                finally:
+                    errors.clear()  # or the error, its traceback and this list would keep each other, and the arrays
+                    del error
 
     @staticmethod
     def _follow(layer: Layer, whole: Layer) -> None:

@@ -1,0 +1,291 @@
+"""A split net computes what the whole one does: beside the whole net, and beside an independent one in PyTorch."""
+
+import contextlib
+import copy
+import os
+import pickle
+
+import numpy as np
+import pytest
+from checks import run_python
+from strategies import numbers
+
+import tinynet
+from parallel.nets import CROSSING, LABELS, SHAPE, one_step, relative, small
+from tinynet import data, summary
+from tinynet.evaluate import evaluate, evaluation_mode
+from tinynet.features import activations, features
+from tinynet.layers import SoftmaxCE
+from tinynet.models import alexnet, alexnet_mini
+from tinynet.optim import SGD
+
+TWO, FOUR = ("cpu", "cpu"), ("cpu",) * 4
+
+
+@pytest.mark.parametrize(("towers", "devices"), [(2, TWO), (4, FOUR)])
+def test_one_step_is_the_whole_nets(towers, devices):
+    x = numbers(SHAPE)
+    expected = one_step(small(towers=towers), x, LABELS)
+    got = one_step(small(devices, towers), x, LABELS)
+    assert got.keys() == expected.keys()
+    for what, array in expected.items():
+        assert got[what].shape == array.shape
+        assert relative(got[what], array) < 1e-12, what
+    other = one_step(small(towers=towers), x, LABELS, step=4)  # could the masks be any?
+    assert relative(other["logits"], expected["logits"]) > 0.01
+
+
+def test_in_float32():
+    """Rounding flips choices in max pooling and ReLU, so convolutions' gradients are less alike."""
+    x = numbers(SHAPE, np.float32)
+    expected, got = (one_step(small(devices, dtype=np.float32), x, LABELS) for devices in (None, TWO))
+    assert got["logits"].dtype == np.float32
+    for what, array in expected.items():
+        assert relative(got[what], array) < (5e-3 if "conv" in what and "grad" in what else 1e-5), what
+
+
+@pytest.mark.parametrize(("towers", "devices"), [(2, TWO), (4, FOUR)])
+def test_beside_an_independent_net(towers, devices):
+    torch = pytest.importorskip("torch", reason="PyTorch, the independent model, is not installed")
+    F = torch.nn.functional
+    net, loss = small(devices, towers), SoftmaxCE()
+    weights = {name: torch.tensor(value, requires_grad=True) for name, value in net.state_dict().items()}
+
+    def conv(name, x, **options):
+        return torch.relu(F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], **options))
+
+    def linear(name, x):
+        return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def lrn(x):  # PyTorch divides alpha by size
+        return torch.cat([F.local_response_norm(part, 3, 3 * 0.5, 0.75, 1.0) for part in x.chunk(towers, 1)], 1)
+
+    def drop(name, x):
+        kept = tinynet.random.bits(tuple(x.shape), 0, name, 3) >= round(0.4 * 2**32)
+        return x * torch.tensor(kept) / 0.6
+
+    x = numbers(SHAPE)
+    net.at_step(3)
+    net.zero_grad()
+    logits = net(x)
+    loss(logits, LABELS)
+    net.backward(loss.backward())
+    z = F.max_pool2d(lrn(conv("conv1", torch.tensor(x), stride=2)), 3, 2, 1)
+    z = F.max_pool2d(lrn(conv("conv2", z, padding=1, groups=towers)), 3, 2, 1)
+    z = conv("conv4", conv("conv3", z, padding=1), padding=1, groups=towers)
+    z = F.max_pool2d(conv("conv5", z, padding=1, groups=towers), 3, 2).flatten(1)
+    z = drop("drop6", torch.relu(linear("fc6", z)))
+    z = linear("fc8", drop("drop7", torch.relu(linear("fc7", z))))
+    assert relative(logits, z.detach().numpy()) < 1e-12
+    gradients = torch.autograd.grad(F.cross_entropy(z, torch.tensor(LABELS)), list(weights.values()))
+    for name, gradient in zip(weights, gradients, strict=True):
+        assert relative(dict(net.named_parameters())[name].grad, gradient.numpy()) < 1e-11, name
+
+
+def test_the_papers_own_net_and_what_crosses_in_it():
+    """468,992 bytes a picture: half of conv2's maps, of conv5's, of the neurons, there and back."""
+    x, labels = 30 * numbers((2, 3, 227, 227), np.float32), np.array([3, 7])
+    whole, net = (alexnet(num_classes=10, devices=devices) for devices in (None, TWO))
+    for _, parameter in whole.named_parameters():  # larger than the paper's 0.01, so that every layer moves the result
+        if len(parameter.shape) > 1:
+            parameter.data *= np.float32(np.sqrt(2 / np.prod(parameter.shape[1:])) / 0.01)
+    net.load_state_dict(whole.state_dict())
+    whole.input_grad = net.input_grad = False
+    expected, got = one_step(whole, x, labels, lr=1e-4), one_step(net, x, labels, lr=1e-4)
+    assert {name: nbytes / 2 for name, nbytes in net.crossed.items()} == {
+        "conv3": 346_112,
+        "fc6": 73_728,
+        "fc7": 32_768,
+        "fc8": 16_384,
+    }
+    assert sum(net.crossed.values()) == 2 * 468_992
+    for what, array in expected.items():
+        assert relative(got[what], array) < (5e-3 if "conv" in what and "grad" in what else 1e-5), what
+
+
+@pytest.mark.parametrize(("towers", "devices"), [(2, TWO), (4, FOUR)])
+def test_bytes_that_cross(towers, devices):
+    """Forward every tower gets what the T - 1 others have; backward the same numbers go back."""
+    net = small(devices, towers, np.float32)
+    one_step(net, numbers(SHAPE, np.float32), LABELS)
+    others = dict.fromkeys(CROSSING, towers - 1) | {"fc8": (towers - 1) / towers}  # the first tower alone reads there
+    assert net.crossed == {name: 4 * SHAPE[0] * count * others[name] for name, count in CROSSING.items()}
+    with evaluation_mode(net):
+        net(numbers(SHAPE, np.float32))
+    assert sum(net.crossed.values()) == sum(4 * SHAPE[0] * count * others[name] for name, count in CROSSING.items()) / 2
+
+
+def test_losses_over_a_hundred_steps(shared_data):
+    train, _ = data.load("fashion-mnist", shared_data, train_size=1600, validation_size=1)
+    losses = []
+    for devices in (None, TWO):
+        net = alexnet_mini(10, 1, 28, devices=devices).astype(np.float64)
+        net.input_grad = False
+        optimizer, loss = SGD(net.parameters(), 0.01), SoftmaxCE()
+        loader = data.Loader(train, 16, mean=np.array([0.29]), std=np.array([0.35]))
+        found = []
+        for step, (x, labels) in enumerate(loader.epoch(0)):
+            net.at_step(step)
+            optimizer.zero_grad()
+            found.append(loss(net(x.astype(np.float64)), labels))
+            net.backward(loss.backward())
+            optimizer.step()
+        losses.append(found)
+    whole, split = np.array(losses)
+    assert len(whole) == 100
+    assert whole[-10:].mean() < whole[:10].mean() - 0.3  # it learns
+    assert np.abs(split - whole).max() < 1e-9
+
+
+def test_it_has_the_whole_nets_face():
+    whole, net = small(), small(TWO)
+    assert list(net.state_dict()) == list(whole.state_dict())
+    assert all(np.array_equal(net.state_dict()[name], value) for name, value in whole.state_dict().items())
+    assert [(name, p.shape, p.dtype) for name, p in net.named_parameters()] == [
+        (name, p.shape, p.dtype) for name, p in whole.named_parameters()
+    ]
+    assert [name for name, _ in net.named_layers()] == [name for name, _ in whole.named_layers()]
+    assert str(summary(net, SHAPE)) == str(summary(whole, SHAPE))
+    assert net.output_shape(SHAPE) == (5, 7)
+    assert net.macs(SHAPE) == whole.macs(SHAPE)
+    assert net.device == "cpu"
+    assert repr(net).startswith("Split(cpu, cpu; Sequential(")
+    assert net["conv3"].out_channels == 24
+
+
+def test_values_in_and_out():
+    net, other = small(TWO), small(seed=5)
+    net.load_state_dict(other.state_dict())
+    assert all(np.array_equal(net.state_dict()[name], value) for name, value in other.state_dict().items())
+    parameter = dict(net.named_parameters())["conv2.weight"]
+    with pytest.raises(ValueError, match="read-only"):
+        parameter.data[0] = 1.0  # would change a copy
+    parameter.data = 2 * parameter.data
+    assert np.array_equal(net.state_dict()["conv2.weight"], 2 * other.state_dict()["conv2.weight"])
+    parameter.grad = np.ones(parameter.shape)
+    assert parameter.grad.sum() == parameter.size
+    net.zero_grad()
+    assert not parameter.grad.any()
+    with pytest.raises(ValueError, match="state does not fit"):
+        net.load_state_dict(small(towers=4).state_dict() | {"fc8.bias": np.zeros(8)})
+    assert net.astype(np.float32).state_dict()["fc6.weight"].dtype == np.float32
+
+
+def test_evaluation_and_what_is_inside():
+    whole, net, x = small(), small(TWO), numbers(SHAPE)
+    batches = [(x, LABELS), (2 * x, LABELS)]
+    assert evaluate(net, batches)[:2] == evaluate(whole, batches)[:2]
+    assert evaluate(net, batches).loss == pytest.approx(evaluate(whole, batches).loss, rel=1e-12)
+    assert net.training
+    ours, theirs = (activations(model, x, ["lrn2", "fc7"]) for model in (net, whole))
+    assert relative(ours["lrn2"], theirs["lrn2"]) < 1e-12
+    assert relative(features(net, batches, "relu7"), features(whole, batches, "relu7")) < 1e-12
+    assert relative(net.whole().eval()(x), whole.eval()(x)) < 1e-12
+    net.whole()["conv1"].weight.data[...] = 0  # a copy
+    assert net.state_dict()["conv1.weight"].any()
+
+
+def test_masks_go_on_by_themselves():
+    """Without at_step each forward draws the next step's masks, as in the whole net."""
+    whole, net, x = small(), small(TWO), numbers(SHAPE)
+    for _ in range(3):
+        assert relative(net(x), whole(x)) < 1e-12
+    net.at_step(1)
+    assert relative(net(x), whole.at_step(1)(x)) < 1e-12
+
+
+def test_copies_are_nets_of_their_own():
+    net, x = small(TWO), numbers(SHAPE)
+    y = net.at_step(0)(x)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert np.array_equal(other.at_step(0)(x), y)
+        dict(other.named_parameters())["conv1.bias"].data = np.ones(8)
+        assert not np.array_equal(other.at_step(0)(x), y)
+    assert np.array_equal(net.at_step(0)(x), y)
+
+
+def test_the_recorder_sees_every_layer_and_every_copy():
+    net, x = small(TWO), numbers(SHAPE)
+    seen = []
+
+    class Span:
+        def __init__(self, tower, kind, name, nbytes):
+            self.entry = tower.number, tower.device, kind, name, nbytes
+
+        def __enter__(self):
+            seen.append(self.entry)
+
+        def __exit__(self, *failure):
+            seen.append("end")
+
+    net.recorder = Span
+    net.backward(net(x))
+    spans = [entry for entry in seen if entry != "end"]
+    assert len(seen) == 2 * len(spans)
+    assert sum(entry[4] for entry in spans) == sum(net.crossed.values())
+    assert (1, "cpu", "forward", "conv3 relu3", 0) in spans
+    assert (0, "cpu", "forward", "fc8", 0) in spans
+    assert (1, "cpu", "forward", "fc8", 0) not in spans
+    assert (0, "cpu", "copy", "conv3: tower 2 to 1", 8 * 5 * 8 * 9) in spans
+    names = [name for tower, _, kind, name, _ in spans if tower == 1 and kind == "backward"]
+    assert names[-1] == "conv1"
+    assert names.count("conv3") == 2  # dx, then the weights
+
+
+@pytest.mark.usefixtures("_threads_as_before")
+def test_the_towers_share_the_threads():
+    """And the first one has all of them while the other has nothing to do."""
+    tinynet.set_num_threads(5)
+    net, seen = small(TWO), {}
+
+    @contextlib.contextmanager
+    def recorder(tower, kind, name, nbytes):
+        seen[tower.number, kind, name] = tinynet.get_num_threads()
+        yield
+
+    net.recorder = recorder
+    net.backward(net(numbers(SHAPE)))
+    assert {count for (tower, _, name), count in seen.items() if tower == 0 and "fc8" not in name} == {3}
+    assert {count for (tower, *_), count in seen.items() if tower == 1} == {2}
+    assert seen[0, "forward", "fc8"] == 5
+    assert seen[0, "backward", "fc8"] == 3  # its weights' gradients, while the other goes on
+    assert tinynet.get_num_threads() == 5
+
+
+def test_two_workers_under_workqueue():
+    """numba's own workqueue layer aborts the process when two threads enter compiled parallel code."""
+    script = """
+import numpy as np, numba, tinynet
+from tinynet.models import alexnet_mini
+
+net = alexnet_mini(devices=("cpu", "cpu"))
+x = tinynet.random.normal((4, 3, 32, 32), 0, "x", dtype=np.float32)
+for step in range(3):
+    net.zero_grad()
+    net.backward(net(x))
+try:
+    print("numba's layer:", numba.threading_layer())
+except ValueError:
+    print("numba's threads were never started")
+"""
+    said = run_python(script, NUMBA_THREADING_LAYER="workqueue", TINYNET_NUM_THREADS="4")
+    assert said.strip() == "numba's threads were never started"
+
+
+def test_a_forked_child_has_threads_of_its_own():
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no os.fork: nothing to test")
+    script = """
+import os, sys
+import numpy as np, tinynet
+from tinynet.models import alexnet_mini
+
+net = alexnet_mini(devices=("cpu", "cpu")).eval()
+x = tinynet.random.normal((2, 3, 32, 32), 0, "x", dtype=np.float32)
+before = net(x)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(net(x), before) else 1)
+print("child:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), np.array_equal(net(x), before))
+"""
+    assert run_python(script, PYTHONWARNINGS="ignore").strip() == "child: 0 True"
