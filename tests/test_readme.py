@@ -79,3 +79,9 @@ def test_what_the_net_says_to_a_photograph(monkeypatch, tmp_path):
     lines = run(PROGRAMS[3]).splitlines()
     assert len(lines) == 5
     assert re.fullmatch(r" 9\d\.\d%  class 7", lines[0])
+
+
+def test_the_split_is_the_one_that_runs():
+    shown = next(program for program in PROGRAMS if program.startswith("Split("))
+    source = (README.parent / "tinynet" / "models" / "towers.py").read_text(encoding="utf-8")
+    assert re.sub(r"^", "    ", shown, flags=re.MULTILINE).strip() in source
