@@ -6,6 +6,7 @@ which another can wait while the host goes on. For the CPU, where all is done on
 
 import contextlib
 import functools
+import time
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,36 @@ def wait_for(device: str, moments: list[Any]) -> None:
         elif each is not None:
             with on(device):
                 cupy().cuda.get_current_stream().wait_event(each)
+
+
+class Clock:
+    """Tells when the current stream of a device came to a place, in the host's seconds. Making one waits for the
+    device."""
+
+    def __init__(self, device: str):
+        self.device = device
+        if device != "cpu":
+            with on(device):
+                cupy().cuda.Device().synchronize()
+            self._first = self.tick()
+            self._first.synchronize()
+        self._began = time.perf_counter()
+
+    def tick(self) -> Any:
+        """This place in the current stream; on the CPU, now."""
+        if self.device == "cpu":
+            return time.perf_counter()
+        with on(self.device):
+            event = cupy().cuda.Event()
+            event.record(cupy().cuda.get_current_stream())
+        return event
+
+    def seconds(self, tick: Any) -> float:
+        """When that was, by `time.perf_counter`; waits for it."""
+        if self.device == "cpu":
+            return tick
+        tick.synchronize()
+        return self._began + cupy().cuda.get_elapsed_time(self._first, tick) / 1e3
 
 
 def copy_into(target: Any, array: Any) -> None:

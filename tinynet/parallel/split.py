@@ -107,6 +107,8 @@ class Split(Layer):
         for tower in self.towers:
             for name, layer in tower.layers.items():
                 self._follow(layer, self.net.layers[name])
+        if self.recorder is not None:
+            self.recorder.forward_begins()
         y = self._pass(partial(self._forward_in, x))[0]
         for name, layer in self.towers[0].layers.items():
             if isinstance(layer, Dropout):

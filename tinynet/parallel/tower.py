@@ -1,9 +1,8 @@
 """A tower: the part of a net that lives on one device."""
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tinynet.errors import NonFiniteError
 from tinynet.layers import Sequential
@@ -12,9 +11,16 @@ from tinynet.layers.fused import backward_steps
 from tinynet.parallel.lanes import CpuLane
 from tinynet.parallel.workers import Worker
 
-# (tower, "forward", "backward" or "copy", which layers or between whom, bytes): what goes on inside the context, in
-# the tower's current stream if it is on a GPU
-Recorder = Callable[["Tower", str, str, int], contextlib.AbstractContextManager]
+
+class Recorder(Protocol):
+    """Who looks on, such as a `tinynet.parallel.timeline.Timeline`."""
+
+    def forward_begins(self) -> None:
+        """Called before each forward, by the thread that gives the towers their work."""
+
+    def __call__(self, tower: "Tower", kind: str, name: str, nbytes: int) -> contextlib.AbstractContextManager:
+        """A context in which the tower makes a piece of its work, in the tower's current stream if it is on a GPU.
+        kind: "forward", "backward" or "copy"; name: which layers or between whom."""
 
 
 @dataclass(eq=False)

@@ -11,6 +11,8 @@ from tinynet.plots.most_wrong import most_wrong
 from tinynet.plots.neighbours import nearest_neighbours
 from tinynet.plots.predictions import predictions
 from tinynet.plots.run import RunPictures
+from tinynet.plots.timeline import timeline
+from tinynet.plots.towers import towers
 
 __all__ = [
     "RunPictures",
@@ -24,4 +26,6 @@ __all__ = [
     "nearest_neighbours",
     "predictions",
     "save_figure",
+    "timeline",
+    "towers",
 ]
