@@ -6,17 +6,20 @@
 It has what tinynet uses of CuPy and nothing more, and it is stricter. Each device has its own memory: an operation or a
 launch that mixes two devices, or an array of NumPy's with one of a device, is an error, as is a launch of an array that
 is not on the current device. A NumPy array of a device's array comes by `get()` alone. `synchronisations` counts what
-makes the host wait, and `allocations` each new array that is no view.
+makes the host wait, and `allocations` each new array that is no view. Memory is a pool's (fake_memory.py), and what is
+done while a stream records is only noted (fake_streams.py); copies and cuBLAS are errors then, as CuPy has it.
 """
 
+import contextlib
 import operator
-import time
 import types
 from pathlib import Path
 
 import numpy as np
 
 from . import CpuModule
+from .fake_memory import MemoryPool
+from .fake_streams import Event, Stream
 
 
 class Device:
@@ -46,26 +49,15 @@ class Device:
         return self.id
 
 
-class Event:
-    """A moment on the host's clock: the simulated device has nothing under way."""
-
-    def record(self):
-        self.seconds = time.perf_counter()
-
-    def synchronize(self):
-        pass
-
-
 class ndarray:  # noqa: N801 - CuPy's own name
-    """An array on a simulated device; `memory` is the NumPy array that stands for it, which only tests may touch."""
+    """An array on a simulated device; `memory` is the NumPy array that stands for it, which only tests may touch. The
+    array and its views hold the `chunk` of a pool in which that lies."""
 
     __array_priority__ = 100
     fake: "FakeCupy"
 
-    def __init__(self, memory: np.ndarray, number: int, base: "ndarray | None" = None):
-        self.memory, self.number = memory, number
-        if base is None:
-            self.fake.allocations += 1
+    def __init__(self, memory: np.ndarray, number: int, chunk):
+        self.memory, self.number, self.chunk = memory, number, chunk
 
     shape = property(lambda self: self.memory.shape)
     dtype = property(lambda self: self.memory.dtype)
@@ -86,16 +78,23 @@ class ndarray:  # noqa: N801 - CuPy's own name
         return types.SimpleNamespace(ptr=self.memory.ctypes.data)
 
     def _view(self, memory):
-        if not np.shares_memory(memory, self.memory) and memory.size:
-            return self._new(memory)
-        return type(self)(memory, self.number, self)
+        return type(self)(memory, self.number, self.chunk)
 
-    def _new(self, memory):
+    def _new(self, function):
+        """A new array of the values that function() has when it is the device's turn."""
         self._on_its_device()  # CuPy would allocate on the current one
-        return type(self)(np.asarray(memory), self.number)
+        with np.errstate(all="ignore"):
+            like = np.asarray(function())  # its shape and order: while recording, the values come later
+        order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
+        result = self.fake.empty([like.shape[axis] for axis in order], like.dtype).transpose(np.argsort(order))
+        memory = result.memory
+        self.fake.do(lambda: np.copyto(memory, function()))
+        return result
 
     def reshape(self, *shape):
-        return self._view(self.memory.reshape(*shape))
+        memory = self.memory
+        view = memory.reshape(*shape)
+        return self._view(view) if np.shares_memory(view, memory) else self._new(lambda: memory.reshape(*shape))
 
     def transpose(self, *axes):
         return self._view(self.memory.transpose(*axes))
@@ -104,22 +103,31 @@ class ndarray:  # noqa: N801 - CuPy's own name
         return self._view(self.memory.view(dtype))
 
     def copy(self, order="C"):
-        return self._new(self.memory.copy(order))
+        memory = self.memory
+        return self._new(lambda: memory.copy(order))
 
     def astype(self, dtype, copy=True):
-        return self if not copy and self.dtype == dtype else self._new(self.memory.astype(dtype))
+        memory = self.memory
+        return self if not copy and self.dtype == dtype else self._new(lambda: memory.astype(dtype))
 
     def fill(self, value):
         self._on_its_device()
-        self.memory.fill(value)
+        memory = self.memory
+        self.fake.do(lambda: memory.fill(value))
 
-    def get(self):
-        self.fake.synchronisations += 1
-        return self.memory.copy()
+    def get(self, out=None, blocking=True):
+        self.fake.refuse_while_recording("a copy to the host")
+        if blocking:
+            self.fake.synchronisations += 1
+            return self.memory.copy()
+        self.fake.landing.append((out, self.memory.copy()))
+        return out
+
+    def item(self):
+        return self.get().item()
 
     def __float__(self):
-        self.fake.synchronisations += 1
-        return float(self.memory)
+        return float(self.get())
 
     def __len__(self):
         return len(self.memory)
@@ -129,7 +137,8 @@ class ndarray:  # noqa: N801 - CuPy's own name
 
     def __setitem__(self, key, value):
         self._on_its_device()
-        self.memory[key] = self._operand(value)
+        memory, operand = self.memory, self._operand(value)
+        self.fake.do(lambda: operator.setitem(memory, key, operand))
 
     def __array__(self, *args, **options):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -153,11 +162,13 @@ class ndarray:  # noqa: N801 - CuPy's own name
 
 def _binary(name, function):
     def call(self, other):
-        return self._new(function(self.memory, self._operand(other)))
+        memory, operand = self.memory, self._operand(other)
+        return self._new(lambda: function(memory, operand))
 
     def in_place(self, other):
         self._on_its_device()
-        self.memory[...] = function(self.memory, self._operand(other))
+        memory, operand = self.memory, self._operand(other)
+        self.fake.do(lambda: operator.setitem(memory, ..., function(memory, operand)))
         return self
 
     setattr(ndarray, f"__{name}__", call)
@@ -177,50 +188,77 @@ class FakeCupy(types.ModuleType):
         super().__init__("cupy")
         self.folder, self.devices, self.memory = folder, devices, memory
         self.load = load or (lambda source, **options: CpuModule(source, folder, **options))
-        self.allocations = self.synchronisations = self.launches = 0
         self.modules: dict[tuple, CpuModule] = {}
         self.ndarray = type("ndarray", (ndarray,), {"fake": self, "__module__": "cupy"})
+        self.reset(memory)
         runtime = types.SimpleNamespace(
             getDeviceCount=lambda: self.devices,
             memGetInfo=lambda: (self.memory, self.memory),
             getDeviceProperties=lambda number: {"name": f"simulated {number}".encode()},
         )
-        self.cuda = types.SimpleNamespace(Device=Device, Event=Event, runtime=runtime)
+        self.cuda = types.SimpleNamespace(Device=Device, MemoryPool=MemoryPool, runtime=runtime)
+        self.cuda.Event, self.cuda.Stream = (type(kind.__name__, (kind,), {"fake": self}) for kind in (Event, Stream))
+        self.cuda.using_allocator, self.cuda.alloc_pinned_memory = self._using_allocator, bytearray
         self.cuda.get_elapsed_time = lambda begin, end: 1e3 * (end.seconds - begin.seconds)
         self.__version__ = "a stand-in"
 
-    def reset(self):
-        """Counters at 0, all memory free, device 0 current."""
-        self.allocations = self.synchronisations = self.launches = 0
-        self.memory = 1 << 40
+    def reset(self, memory=1 << 40):
+        """Counters at 0, all memory free, device 0 current, no stream but the default one, nothing under way."""
+        self.allocations = self.synchronisations = self.launches = self.graph_launches = 0
+        self.memory, self.busy, self.landing, self.streams = memory, False, [], []
+        self.pools = [MemoryPool() for _ in range(self.devices)]
+        self.allocator = None
         Device.current = 0
 
+    def do(self, call):
+        """Now, or when the graph that is being recorded is launched."""
+        recorded = self.streams[-1].recorded if self.streams else None
+        with np.errstate(all="ignore"):  # a device warns of nothing
+            call() if recorded is None else recorded.append(call)
+
+    def refuse_while_recording(self, what, kind=RuntimeError):
+        if self.streams and self.streams[-1].recorded is not None:
+            raise kind(f"{what} during stream capture is currently unsupported")
+
+    @contextlib.contextmanager
+    def _using_allocator(self, allocator):
+        before, self.allocator = self.allocator, allocator
+        try:
+            yield
+        finally:
+            self.allocator = before
+
     def get_default_memory_pool(self):
-        return types.SimpleNamespace(used_bytes=lambda: 0)
+        return types.SimpleNamespace(used_bytes=lambda: self.pools[Device.current].in_use)
 
     def empty(self, shape, dtype=float):
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if size > self.memory:
             raise MemoryError(f"Out of memory allocating {size:,} bytes")
         self._check_device()
-        values = np.full(size, 0xFF, np.uint8).view(dtype).reshape(shape)  # NaN, or a number that nobody expects
-        return self.ndarray(values, Device.current)
+        chunk = (self.allocator or self.pools[Device.current].malloc)(size)
+        values = chunk.array(shape, dtype)
+        values.reshape(-1).view(np.uint8)[...] = 0xFF  # NaN, or a number that nobody expects
+        self.allocations += 1
+        return self.ndarray(values, Device.current, chunk)
 
     def zeros(self, shape, dtype=float):
         array = self.empty(shape, dtype)
-        array.memory.fill(0)
+        array.fill(0)
         return array
 
     def asarray(self, values):
+        self.refuse_while_recording("a copy from the host")
         array = self.empty(values.shape, values.dtype)
         array.memory[...] = values
         return array
 
     def matmul(self, a, b, out=None):
-        product = np.matmul(a.memory, a._operand(b))
+        self.refuse_while_recording("calling cuBLAS API", NotImplementedError)
+        left, right = a.memory, a._operand(b)
         if out is None:
-            return a._new(product)
-        out.memory[...] = product
+            return a._new(lambda: np.matmul(left, right))
+        out[...] = a._new(lambda: np.matmul(left, right))
         return out
 
     def _check_device(self):
@@ -256,4 +294,4 @@ class _Kernel:
         self.fake.launches += 1
         values = [arg.memory if isinstance(arg, ndarray) else arg for arg in args]
         values = [float(value) if isinstance(value, np.floating) else value for value in values]
-        self.kernel(grid, block, values, shared_mem=shared_mem)
+        self.fake.do(lambda: self.kernel(grid, block, values, shared_mem=shared_mem))
