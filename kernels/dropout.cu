@@ -12,6 +12,8 @@
 // (The CPU, which draws slowly, keeps it instead.) p so near to 1 that threshold = 2**32 drops everything, so threshold
 // has 64 bits.
 //
+// The step is `step`, plus first_step[0] if there is such an array: a CUDA graph must read what changes from memory.
+//
 // One call of the generator, about 80 instructions, gives the words of four neighbouring f of one picture. So a thread
 // takes one picture and four rows at a time, and threads that follow each other take pictures that follow each other.
 // Where `whole` or `offset` is no multiple of 4, the first and last call of a picture reach into its neighbours' words,
@@ -27,8 +29,10 @@ using index_t = long long;
 template <typename T>
 __global__ void __launch_bounds__(256)
     dropout(const T* __restrict__ x /* F, N */, T* __restrict__ y /* F, N */, long long F, int N,
-            long long whole, long long offset, unsigned long long threshold, T scale, unsigned long long seed, unsigned stream, unsigned step)
+            long long whole, long long offset, unsigned long long threshold, T scale, unsigned long long seed,
+            unsigned stream, unsigned step, const unsigned* __restrict__ first_step /* 1 or null */)
 {
+    if (first_step) step += first_step[0];
     const index_t calls = F / 4 + 2;  // of a picture, at most: one for each four words, and one more at either end
     const index_t threads = index_t(gridDim.x) * blockDim.y;
     for (index_t call = index_t(blockIdx.x) * blockDim.y + threadIdx.y; call < calls; call += threads) {

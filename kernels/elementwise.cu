@@ -111,12 +111,17 @@ struct Step {
 
 // P parameters in one launch: a net has many small ones, and a launch costs as much time as updating 10**6 elements.
 // table: the addresses of all w, then of all v, then of all grad; sizes: how many elements each has. Every parameter is
-// cut into pieces of 4096 elements, and the blocks take the pieces of all parameters in turn.
+// cut into pieces of 4096 elements, and the blocks take the pieces of all parameters in turn. bad, as in softmax_ce.cu:
+// if bad[0] is set nothing is done, so that weights stay as they were when the first number went bad; bad[1] is set if a
+// new weight is NaN or infinite.
 template <typename T>
 __global__ void __launch_bounds__(256)
     sgd_step(const unsigned long long* __restrict__ table /* 3, P */, const long long* __restrict__ sizes /* P */,
-             const T* __restrict__ lr /* P */, const T* __restrict__ decay /* P */, int P, T momentum)
+             const T* __restrict__ lr /* P */, const T* __restrict__ decay /* P */, int* bad /* 3 or null */, int P,
+             T momentum)
 {
+    if (bad && bad[0]) return;
+    bool finite = true;
     constexpr int PIECE = 4096;
     int p = 0;
     index_t first_piece = 0;  // of parameter p
@@ -126,7 +131,7 @@ __global__ void __launch_bounds__(256)
             if (piece < first_piece + pieces) break;
             first_piece += pieces;
         }
-        if (p == P) return;
+        if (p == P) break;
         T* const w = reinterpret_cast<T*>(table[p]);
         T* const v = reinterpret_cast<T*>(table[P + p]);
         const T* const grad = reinterpret_cast<const T*>(table[2 * P + p]);
@@ -136,10 +141,12 @@ __global__ void __launch_bounds__(256)
             const T speed = momentum * v[i] - its_lr * (its_decay * w[i] + grad[i]);
             return Step<T>{speed, w[i] + speed};
         };
-        auto write = [=](index_t i, Step<T> step) {
+        auto write = [=, &finite](index_t i, Step<T> step) {
             v[i] = step.v;
             w[i] = step.w;
+            finite &= step.w - step.w == 0;
         };
         in_fours(start + threadIdx.x, blockDim.x, end, read, write);
     }
+    if (bad && !finite) bad[1] = 1;
 }

@@ -88,6 +88,40 @@ __global__ void __launch_bounds__(256)
     if (threadIdx.x == 0) mean[0] = sums[0] / N;
 }
 
+// What a training run must know of a step, counted where it is, so that the host need not wait to look:
+//
+//   wrong[0]  grows by the pictures whose label is not the most likely class; among equals the first one counts
+//   bad[0]    1 if this step's weights must not be changed any more: one of the following, or a mean that is not finite
+//   bad[1]    as sgd_step (elementwise.cu) left it: 1 if a weight is NaN or infinite
+//   bad[2]    1 if a logit is NaN or infinite
+//
+// Once set, a number of `bad` stays. Block: (32, 32), exactly. Any one-dimensional grid, best N / 32 blocks. Bytes of
+// DRAM per float of z: 4. All who write to `bad` write the same.
+template <typename T>
+__global__ void __launch_bounds__(1024)
+    softmax_ce_wrong(const T* __restrict__ logits /* K, N */, const int* __restrict__ labels /* N */,
+                     const double* __restrict__ mean /* 1 */, int* wrong /* 1 */, int* bad /* 3 */, int K, int N)
+{
+    __shared__ int shared[SLICES * LANES];
+    for (int first = blockIdx.x * LANES; first < N; first += gridDim.x * LANES) {
+        const bool inside = first + int(threadIdx.x) < N;
+        const int n = inside ? first + threadIdx.x : first;
+        const int label = labels[n];
+        const T own = 0 <= label && label < K ? logits[index_t(label) * N + n] : not_a_number<T>();
+        bool beaten = false, finite = true;
+        for (int k = threadIdx.y; k < K; k += SLICES) {
+            const T value = logits[index_t(k) * N + n];
+            beaten |= value > own || (value == own && k < label);
+            finite &= value - value == 0;
+        }
+        const int by_any = over_slices(shared, int(beaten), [](int a, int b) { return a | b; });
+        if (inside && threadIdx.y == 0 && by_any) atomicAdd(wrong, 1);
+        if (!finite) bad[0] = bad[2] = 1;
+    }
+    const bool one = blockIdx.x + threadIdx.x + threadIdx.y == 0;
+    if (one && (bad[1] || mean[0] - mean[0] != 0)) bad[0] = 1;
+}
+
 // Any one-dimensional grid; block: any, best (about min(N, 32), 256 / that). Bytes of DRAM per float: 8.
 template <typename T>
 __global__ void __launch_bounds__(256)

@@ -66,6 +66,12 @@ def to_device(array: Any, device: str) -> Any:
     return stored.transpose(np.argsort(order).tolist())
 
 
+def address(array: Any) -> tuple[str, int]:
+    """(device, address there) of an array's first element."""
+    where = device_of(array)
+    return where, array.ctypes.data if where == "cpu" else array.data.ptr
+
+
 def to_cpu(array: Any) -> np.ndarray:
     """The array on the CPU: itself, or a copy, for which the host waits for the device."""
     return to_device(array, "cpu")
@@ -117,6 +123,31 @@ def fill_with_zeros(array: Any) -> None:
 def zeros_like(array: Any) -> Any:
     """An array of zeros of the same shape, dtype and device."""
     return np.zeros_like(array) if isinstance(array, np.ndarray) else zeros(array.shape, array.dtype, device_of(array))
+
+
+class Arriving:
+    """Copies of arrays of one GPU, on their way to the CPU: of their values now, behind all that is under way there."""
+
+    def __init__(self, *arrays: Any):
+        cuda, self._copies = cupy().cuda, []
+        with on(device_of(arrays[0])):
+            for array in arrays:
+                pinned = cuda.alloc_pinned_memory(array.nbytes)  # into other memory a GPU cannot copy by itself
+                copy = np.frombuffer(pinned, array.dtype, array.size).reshape(array.shape)
+                array.get(out=copy, blocking=False)
+                self._copies.append(copy)
+            self._event = cuda.Event(disable_timing=True)
+            self._event.record()
+
+    @property
+    def there(self) -> bool:
+        return self._event.done
+
+    def wait(self) -> list[np.ndarray]:
+        """The copies, once they have come."""
+        if not self.there:
+            self._event.synchronize()
+        return self._copies
 
 
 def on(device: str) -> Any:

@@ -18,7 +18,8 @@ class SGD:
     the two differ right after a change. Each parameter's own lr_mult and weight_decay_mult multiply lr and
     weight_decay. What is kept of a parameter is on the parameter's device; of a split net's, each part on its own.
 
-    `lr` may be set at any time. Raises ValueError for a negative or non-finite setting or if there is no parameter.
+    `lr` may be set at any time. So may `bad`, on a GPU: flags, of `tinynet.ops.softmax_ce.softmax_ce_wrong`, that stop
+    all updates. Raises ValueError for a negative or non-finite setting or if there is no parameter.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class SGD:
             if not 0 <= value < bound:
                 raise ValueError(f"SGD: expected 0 <= {name} < {bound}, got {value}")
         self.momentum, self.weight_decay = momentum, weight_decay
-        self.lr = lr
+        self.lr, self.bad = lr, None
         self._parts = [(parameter, part) for parameter in self.parameters for part in parameter.parts]
         self.velocity = [zeros_like(part.data) for _, part in self._parts]
 
@@ -53,6 +54,7 @@ class SGD:
         places = [part.device for _, part in self._parts]
         for i, place in enumerate(places):  # the state follows a model that was moved
             self.velocity[i] = to_device(self.velocity[i], place)
+        rates, decays = self.rates(), self.decays()
         for device in dict.fromkeys(places):  # each updates what it holds
             here = [i for i, place in enumerate(places) if place == device]
             sgd_steps(
@@ -60,9 +62,18 @@ class SGD:
                 [self.velocity[i] for i in here],
                 [self._parts[i][1].grad for i in here],
                 self.momentum,
-                [self.lr * self._parts[i][0].lr_mult for i in here],
-                [self.weight_decay * self._parts[i][0].weight_decay_mult for i in here],
+                [rates[i] for i in here],
+                [decays[i] for i in here],
+                self.bad,
             )
+
+    def rates(self) -> list[float]:
+        """The learning rate of each array of weights."""
+        return [self.lr * parameter.lr_mult for parameter, _ in self._parts]
+
+    def decays(self) -> list[float]:
+        """The weight decay of each array of weights."""
+        return [self.weight_decay * parameter.weight_decay_mult for parameter, _ in self._parts]
 
     def zero_grad(self) -> None:
         """Set every gradient to zero; backward adds to what is there."""

@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from tinynet.checkpoint import Checkpoint, read_checkpoint
+from tinynet.device import to_cpu
 from tinynet.diagnosis import explain_non_finite, not_learning
 from tinynet.errors import NonFiniteError, Terminated
-from tinynet.evaluate import checked_loss, evaluate, label_ranks, weights_gone_bad
+from tinynet.evaluate import evaluate
 from tinynet.layers.base import Layer
 from tinynet.layers.softmax_ce import SoftmaxCE
 from tinynet.ops.parallel import get_num_threads
@@ -26,10 +28,12 @@ from tinynet.optim import SGD
 from tinynet.progress import BAR_NUMBERS, progress_bar, say
 from tinynet.run_folder import RunFolder, restore, settings
 from tinynet.signals import stop_between_batches
+from tinynet.step import Result, TrainingStep
 
 Record = dict[str, Any]
 
 STEPS_PER_RECORD = 50
+STEPS_AHEAD = 4  # of a GPU, that the host may be
 STEPS_TO_LEARN = 300  # by then the loss has fallen below chance, or something is amiss
 EPOCH_LINE = (
     "epoch {epoch}/{epochs}: loss {train_loss:.3f}, error {train_error:.1%}; validation loss {val_loss:.3f}, "
@@ -81,9 +85,13 @@ class Trainer:
     On the screen: a progress bar if it is a terminal, a line an epoch, the result as the last line; with quiet=True
     that line alone.
 
+    On a GPU the host begins a step without waiting for the one before; what it found is read when it is there, at the
+    latest 4 steps behind, and before each record, checkpoint and validation. graph=True lets the GPU repeat a recorded
+    step, which spares the host almost all its work; the numbers are the same (`tinynet.step`).
+
     Raises ValueError unless `epochs`, `keep` and `patience` are whole numbers of at least 1 and checkpoint_minutes
-    is above 0, TypeError for a loader without `epoch(number)`, which gives batches (x, labels), or a train_loader
-    without len(), the number of batches.
+    is above 0, and for graph=True unless the model is on a GPU; TypeError for a loader without `epoch(number)`, which
+    gives batches (x, labels), or a train_loader without len(), the number of batches.
     """
 
     def __init__(
@@ -99,6 +107,7 @@ class Trainer:
         out: str | os.PathLike | None = None,
         checkpoint_minutes: float = 10.0,
         keep: int = 3,
+        graph: bool = False,
         quiet: bool = False,
         callbacks: Iterable[Callable[[Trainer, Record], None]] = (),
         config: Mapping[str, Any] | None = None,
@@ -122,6 +131,8 @@ class Trainer:
         self._tally, self._recent = Tally(), Tally()  # of this epoch; since the last record of a step
         self._seconds_before = self._epoch_seconds = 0.0  # of the run's parts before this one; training in this epoch
         self._in_a_step = False
+        self._step = TrainingStep(model, self.loss, optimizer, graph)
+        self._begun: deque[tuple[Result, int]] = deque()  # steps whose results are not read yet, and their pictures
 
     def fit(self, resume: str | os.PathLike | Checkpoint | None = None) -> Record:
         """Train; returns the final record.
@@ -141,6 +152,8 @@ class Trainer:
         self.records += self._files.open(checkpoint)
         with contextlib.closing(self._files), stop_between_batches() as self._stop:
             self._began, self._in_a_step = time.perf_counter(), False
+            self._step = TrainingStep(self.model, self.loss, self.optimizer, self._step.graph)
+            self._begun.clear()
             if checkpoint is not None:
                 self._report_resumption(checkpoint)
                 self._files.save_weights(self.model, self._metadata())  # those there may be of another course
@@ -151,8 +164,13 @@ class Trainer:
                     parameters = sum(parameter.size for parameter in self.model.parameters())
                     self._record("start", **{"epochs": self.epochs, "parameters": parameters, **self.config})
                     self._save_checkpoint()
-                while self.epoch < self.epochs and not self._stopped_improving():
-                    self._one_epoch()
+                try:
+                    while self.epoch < self.epochs and not self._stopped_improving():
+                        self._one_epoch()
+                except (KeyboardInterrupt, Terminated):
+                    if not self._in_a_step:
+                        self._read_results()  # if a number went bad before, that is what ends the run
+                    raise
                 final = self._finish()
             except NonFiniteError as error:
                 when = f"epoch {self.epoch + 1}, after step {self.step}, at learning rate {self.optimizer.lr:g}"
@@ -178,14 +196,14 @@ class Trainer:
         ):
             for x, labels in batches:
                 self._in_a_step = True
-                loss, wrong = self._one_step(x, labels)
-                for means in (self._tally, self._recent):
-                    means.add(loss, wrong, len(labels))
+                self._one_step(x, labels)
+                self._read_results(STEPS_AHEAD)
                 if self.step == 1 or self.step % STEPS_PER_RECORD == 0:
+                    self._read_results()
                     record = self._record("step", epoch=self.epoch + 1, step=self.step, lr=lr, **self._recent.means())
                     self._recent = Tally()
                     if self.step == STEPS_TO_LEARN:
-                        self._warn(not_learning(record["train_loss"], self._chance(), self.step, lr, x))
+                        self._warn(not_learning(record["train_loss"], self._chance(), self.step, lr, to_cpu(x)))
                 self._in_a_step = False
                 if self._files.minutes_since_checkpoint() > self.checkpoint_minutes:
                     self._save_checkpoint()
@@ -193,6 +211,8 @@ class Trainer:
                 rate = self._tally.seen / self._epoch_seconds
                 bar.set_postfix_str(BAR_NUMBERS.format(rate=rate, **self._tally.means()), refresh=False)
                 bar.update()
+            self._read_results()
+            self._epoch_seconds = time.perf_counter() - began
         if not self._tally.seen:
             raise ValueError("Trainer: expected at least one picture to learn from, got a loader without any batch")
         val = evaluate(self.model, self._stop.until(self.val_loader.epoch(0)))
@@ -220,18 +240,25 @@ class Trainer:
             return epoch(self.epoch, start=self.batch)
         return itertools.islice(epoch(self.epoch), self.batch, None)
 
-    def _one_step(self, x: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-        """(loss, number of wrong answers) of one batch, and the weights one update further."""
-        self.model.at_step(self.step)
-        self.optimizer.zero_grad()
-        loss, logits = checked_loss(self.model, self.loss, x, labels)
-        with np.errstate(over="ignore", invalid="ignore"):  # the check below says more than NumPy's warnings
-            self.model.backward(self.loss.backward())
-            self.optimizer.step()
-        self.step, self.batch, self._num_classes = self.step + 1, self.batch + 1, logits.shape[1]
-        if bad := weights_gone_bad(self.model):
-            raise NonFiniteError(*bad)
-        return loss, int((label_ranks(logits, labels) > 0).sum())
+    def _one_step(self, x: np.ndarray, labels: np.ndarray) -> None:
+        """The weights one update further; on a GPU that is begun."""
+        result = self._step(x, labels, self.step)
+        self.step, self.batch, self._num_classes = self.step + 1, self.batch + 1, result.classes
+        self._begun.append((result, len(labels)))
+
+    def _read_results(self, leave: int = 0) -> None:
+        """Add up what the steps found, in their order: of those that are over, and of all but the last `leave`, for
+        which it waits."""
+        while self._begun and (len(self._begun) > leave or self._begun[0][0].ready):
+            result, count = self._begun.popleft()
+            try:
+                loss, wrong = result.read()
+            except NonFiniteError:
+                begun_since = self.step - result.steps  # they changed nothing
+                self.step, self.batch = self.step - begun_since, self.batch - begun_since
+                raise
+            for means in (self._tally, self._recent):
+                means.add(loss, wrong, count)
 
     def _chance(self) -> float:
         """The loss of guessing, in nats: the entropy of the labels, or ln K if the loader does not tell them."""
@@ -285,6 +312,7 @@ class Trainer:
         return {"epoch": self.epoch, "step": self.step, **self.metadata}
 
     def _save_checkpoint(self, best: bool = False) -> None:
+        self._read_results()
         state = {
             **{"epoch": self.epoch, "batch": self.batch, "step": self.step, "seconds": self._seconds()},
             "schedule": None if self.schedule is None else self.schedule.state_dict(),

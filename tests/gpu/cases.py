@@ -4,8 +4,9 @@ import numpy as np
 from strategies import numbers
 
 from tinynet import optim
-from tinynet.device import to_cpu, to_device
+from tinynet.device import to_cpu, to_device, zeros
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
+from tinynet.ops.softmax_ce import softmax_ce_wrong
 
 PICTURES = 4, 6, 9, 8
 
@@ -47,11 +48,14 @@ def results(layer, x, dy, device):
 
 
 def one_update(device, dtype=np.float32):
-    """The loss, and all parameters after a step of a net with a loss and an optimiser."""
+    """The loss, the wrong answers, and all parameters after a step of a net with a loss and an optimiser."""
     model, loss = Sequential(Flatten(), Linear(12, 5), ReLU(), Linear(5, 4)).astype(dtype), SoftmaxCE()
     optimizer = optim.SGD(model.to(device).parameters(), lr=0.1)
     optimizer.zero_grad()
-    value = loss(model(to_device(numbers((5, 3, 2, 2), dtype), device)), np.array([0, 3, 1, 1, 2]))
+    logits, flags = model(to_device(numbers((5, 3, 2, 2), dtype), device)), zeros((4,), np.int32, device)
+    value = loss(logits, np.array([0, 3, 1, 1, 2]))
+    softmax_ce_wrong(logits, loss.saved[0], value, flags[:1], flags[1:])
     model.backward(loss.backward())
+    optimizer.bad = flags[1:]
     optimizer.step()
-    return [np.array(float(value), dtype), *model.state_dict().values()]
+    return [np.array(float(value), dtype), to_cpu(flags).astype(dtype), *model.state_dict().values()]

@@ -28,11 +28,12 @@ feature_shapes = st.one_of(
 )
 
 
-def run(kernel, dtype, launch, x, threshold, scale, stream):
+def run(kernel, dtype, launch, x, threshold, scale, stream, first_step=None):
     """dropout of x as the user sees it, (N, ...)."""
     held = batch_last(x)
     y = blank(held.shape, dtype)
-    launch(kernel(f"dropout<{C_NAME[dtype]}>"), held, y, held[..., 0].size, len(x), threshold, scale, *stream)
+    args = held, y, held[..., 0].size, len(x), threshold, scale, *stream, first_step
+    launch(kernel(f"dropout<{C_NAME[dtype]}>"), *args)
     return batch_first(y)
 
 
@@ -58,6 +59,15 @@ def test_dropout(kernel, dtype, launch, stream, features, N, p):
     )
 
 
+@given(launch=launches(1, 2), stream=streams, first=st.integers(0, 2**32 - 1))
+def test_dropout_counts_from_a_step_in_memory(kernel, launch, stream, first):
+    """Modulo 2**32, as a CUDA graph does that was recorded at step 0."""
+    x, (seed, name, step) = normal((5, 7), np.float32), stream
+    y = run(kernel, np.float32, launch, x, 2**31, 2.0, (seed, name, step), np.array([first], np.uint32))
+    expected = dropout_forward(x, 0.5, seed, name, (first + step) % 2**32)[0]
+    np.testing.assert_array_equal(y, expected)
+
+
 @given(launch=launches(1, 2), N=batches)
 def test_dropout_keeps_the_threshold_itself(kernel, launch, N):
     stream = 12345678901234567890, 4000000000, 3
@@ -71,7 +81,7 @@ def test_dropout_past_2_to_34(kernel, tmp_path):
     x, y = sparse(tmp_path, *shape), sparse(tmp_path, *shape)
     x[-512:] = 1
     # blocks of 128 calls: the last one of the grid has only the two calls that a multiple of 4 does not need
-    args, last = (x, y, F, 1, 1 << 31, 2.0, *stream), F // 512 - 1
+    args, last = (x, y, F, 1, 1 << 31, 2.0, *stream, None), F // 512 - 1
     kernel("dropout<float>")((last + 2,), (1, 128), args, blocks=[last], guarded=False)
     expected = [2 * (random_word(i, *stream) >= 1 << 31) for i in range(F - 512, F)]
     np.testing.assert_array_equal(y[-512:, 0], expected)

@@ -140,8 +140,10 @@ def test_sgd_step(kernel, dtype, grid, block, order, sizes, seed):
     momentum = float(dtype(0.9))
     before = [[array.copy() for array in part.arrays] for part in (w, v, grad)]
     table = np.array([part.addresses for part in (w, v, grad)], np.uint64)
-    arguments = table, np.array(sizes, np.int64), lr, decay, len(sizes), momentum
+    bad = np.zeros(3, np.int32) if seed % 2 else None
+    arguments = table, np.array(sizes, np.int64), lr, decay, bad, len(sizes), momentum
     Launch((grid,), (block,), order)(kernel(f"sgd_step<{C_NAME[dtype]}>"), *arguments)
+    assert bad is None or not bad.any()
     assert all(part.gaps_are_intact() for part in (w, v, grad))
     for p, (old_w, old_v, g) in enumerate(zip(*before, strict=True)):
         np.testing.assert_array_equal(grad.arrays[p], g)
@@ -155,6 +157,24 @@ def test_sgd_step(kernel, dtype, grid, block, order, sizes, seed):
             elementwise.sgd_step(old_w, old_v, g, momentum, lr[p], decay[p])
             close(w.arrays[p], old_w, terms=terms)
             close(v.arrays[p], old_v, terms=terms)
+
+
+@both_dtypes
+@given(order=orders, where=st.integers(0, 5000), value=st.sampled_from([np.nan, np.inf, -np.inf]))
+def test_sgd_step_notes_a_weight_that_went_bad_and_then_stops(kernel, dtype, order, where, value):
+    w, v, grad = (Parameters([5001], dtype, seed) for seed in range(3))
+    grad.arrays[0][where] = value
+    table, ones = np.array([part.addresses for part in (w, v, grad)], np.uint64), np.ones(1, dtype)
+    bad = np.zeros(3, np.int32)
+    run = Launch((2,), (32,), order)
+    args = table, np.array([5001], np.int64), ones, ones, bad, 1, 0.5
+    run(kernel(f"sgd_step<{C_NAME[dtype]}>"), *args)
+    assert bad.tolist() == [0, 1, 0]
+    assert np.flatnonzero(~np.isfinite(w.arrays[0])).tolist() == [where]
+    before = [part.arrays[0].tobytes() for part in (w, v)]
+    bad[0] = 1
+    run(kernel(f"sgd_step<{C_NAME[dtype]}>"), *args)
+    assert [part.arrays[0].tobytes() for part in (w, v)] == before
 
 
 @pytest.mark.parametrize("name", ["relu_forward", "mark_not_finite"])

@@ -21,6 +21,7 @@ from kernel_checks import (
 )
 
 from tinynet.layers import SoftmaxCE
+from tinynet.ops.softmax_ce import softmax_ce_wrong
 
 classes = st.one_of(st.integers(1, 12), st.integers(30, 70))  # 32 threads share them
 
@@ -72,6 +73,37 @@ def test_softmax_ce_mean(kernel, dtype, order, N, seed):
     loss, mean = normal(N, dtype, seed), blank(1, np.float64)
     Launch((1,), (256,), order)(kernel(f"softmax_ce_mean<{C_NAME[dtype]}>"), loss, mean, N)
     np.testing.assert_allclose(mean[0], loss.mean(dtype=np.float64), rtol=1e-13, atol=1e-15)
+
+
+@both_dtypes
+@given(
+    grid=st.integers(1, 3),
+    order=orders,
+    N=batches,
+    K=classes,
+    value=st.sampled_from([None, np.nan, np.inf, -np.inf]),
+    mean=st.sampled_from([0.5, np.nan, np.inf]),
+    weights=st.booleans(),
+    seed=seeds,
+)
+def test_softmax_ce_wrong(kernel, dtype, grid, order, N, K, value, mean, weights, seed):
+    logits, labels = draw(N, K, 1, dtype, seed)
+    logits = np.round(logits * 2)  # so that some are equal
+    if value is not None:
+        logits[seed % N, seed % K] = value
+    wrong, bad = np.array([100], np.int32), np.array([0, weights, 0], np.int32)
+    expected = wrong.copy(), bad.copy()
+    run = Launch((grid,), (32, 32), order)
+    args = batch_last(logits), labels, np.array([mean]), wrong, bad, K, N
+    run(kernel(f"softmax_ce_wrong<{C_NAME[dtype]}>"), *args)
+    softmax_ce_wrong(logits, (None, labels), mean, *expected)
+    assert bad.tolist() == expected[1].tolist()
+    assert bad.tolist() == [weights or value is not None or not np.isfinite(mean), weights, value is not None]
+    if value is None:  # else a run ends, and nobody counts
+        assert wrong[0] == expected[0][0]
+        pairs = zip(logits, labels, strict=True)
+        beaten = [any(z > row[k] or (z == row[k] and i < k) for i, z in enumerate(row)) for row, k in pairs]
+        assert wrong[0] == 100 + sum(beaten)
 
 
 @both_dtypes

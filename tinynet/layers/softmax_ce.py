@@ -1,6 +1,6 @@
 import numpy as np
 
-from tinynet.device import to_cpu
+from tinynet.device import device_of
 from tinynet.layers.base import Layer
 from tinynet.ops.softmax_ce import softmax_ce_backward, softmax_ce_forward
 
@@ -16,12 +16,15 @@ class SoftmaxCE(Layer):
     Where dlogits comes from: one row's loss is ln(sum_i exp(z_i)) - z_label. By z_j, the first term's derivative is
     exp(z_j) / sum_i exp(z_i), which is softmax(z)_j, and the second's is 1 at the label, else 0.
 
+    Labels that are on the GPU already are not looked at, for which the host would have to wait: one that is no class
+    makes the loss NaN.
+
     Raises TypeError for labels that are not whole numbers, ValueError for a wrong shape or a label out of range.
     """
 
     def forward(self, logits, labels):  # type: ignore[override]
         self.check_input(logits, ("N", "K"))
-        labels = self._check_labels(labels, *logits.shape)
+        labels = self.check_labels(labels, *logits.shape)
         loss, kept = softmax_ce_forward(logits, labels)
         self.saved = kept, len(labels)
         return loss
@@ -34,14 +37,18 @@ class SoftmaxCE(Layer):
         self.check_shape("x", shape, ("N", "K"))
         return ()
 
-    def _check_labels(self, labels, N, K):
-        labels = np.asarray(to_cpu(labels) if hasattr(labels, "dtype") else labels)
+    def check_labels(self, labels, N, K):
+        """The labels as an array; raises TypeError or ValueError unless they are N whole numbers in [0, K)."""
+        if not hasattr(labels, "dtype"):
+            labels = np.asarray(labels)
         if not np.issubdtype(labels.dtype, np.integer):
             raise TypeError(
                 f"{self}: expected labels of an integer dtype, got {labels.dtype}; of one-hot rows take .argmax(1)"
             )
         if labels.shape != (N,):
             raise ValueError(f"{self}: expected labels of shape ({N},), one for each row of logits; got {labels.shape}")
+        if device_of(labels) != "cpu":
+            return labels
         wrong = np.flatnonzero((labels < 0) | (labels >= K))
         if wrong.size:
             raise ValueError(f"{self}: expected labels in [0, {K}), got {labels[wrong[0]]} at index {wrong[0]}")

@@ -163,8 +163,10 @@ def sgd_steps(
     momentum: float,
     lrs: Sequence[float],
     decays: Sequence[float],
+    bad: Any = None,
 ) -> None:
-    """`sgd_step` for each (w, v, gradient, lr, decay); on a GPU all of them in one launch."""
+    """`sgd_step` for each (w, v, gradient, lr, decay); on a GPU all of them in one launch. There `bad` may be the flags
+    of `softmax_ce_wrong`: nothing is done if the first is set, and the second is set if a new weight is not finite."""
     for w, v, gradient, lr, decay in zip(ws, vs, gradients, lrs, decays, strict=True):
         sgd_step(w, v, gradient, momentum, lr, decay)
 

@@ -104,6 +104,18 @@ def softmax_ce_forward(logits: np.ndarray, labels: np.ndarray) -> tuple[float, A
 
 
 @with_gpu_twin
+def softmax_ce_wrong(logits: np.ndarray, kept: Any, loss: Any, wrong: np.ndarray, bad: np.ndarray) -> None:
+    """wrong (1,) += the pictures whose label is not the most likely class, the first among equals. bad (3,): [0] = 1 if
+    `loss`, a logit or, by bad[1], a weight is NaN or infinite; [2] = 1 if a logit is. On a GPU nothing is waited for.
+
+    kept and loss: what `softmax_ce_forward` gave for these logits (N, K). A flag that is set stays.
+    """
+    wrong += np.count_nonzero(logits.argmax(axis=1) != kept[1])
+    bad[2] |= not np.isfinite(logits).all()
+    bad[0] |= bool(bad[1] or bad[2] or not np.isfinite(loss))
+
+
+@with_gpu_twin
 def softmax_ce_backward(kept: Any, factor: float) -> np.ndarray:
     """dlogits (N, K) = factor * (softmax(logits) - onehot(labels)); `kept` is forward's."""
     p, labels = kept

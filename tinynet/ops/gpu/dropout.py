@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from tinynet import graph
 from tinynet.cuda import launch
 from tinynet.ops.gpu import FULL, blocks, pictures_first, same_place, t
 
@@ -13,12 +14,14 @@ class Draw(NamedTuple):
     stream: int
     step: int
     part: tuple[int, int]
+    first_step: Any  # (1,) on the device: from where a CUDA graph, which repeats `step`, counts; or None
 
 
 def dropout_forward(
     x: Any, p: float, seed: int, stream: int, step: int, part: tuple[int, int] = (0, 1)
 ) -> tuple[Any, Draw]:
-    draw = Draw(seed, stream, step, part)
+    recorded = graph.recording()
+    draw = Draw(seed, stream, step, part, recorded and recorded.inputs["step"])
     return _dropped(x, p, draw), draw
 
 
@@ -33,7 +36,7 @@ def _dropped(x, p, draw):
     y = same_place(x, columns.shape)
     F, block = x.size // N, pictures_first(N)
     grid = (blocks(F // 4 + 2, block[1], FULL),)
-    numbers = {"threshold": round(p * 2**32), "scale": 1 / (1 - p)}
+    numbers = {"threshold": round(p * 2**32), "scale": 1 / (1 - p), "first_step": draw.first_step}
     numbers |= {"seed": draw.seed, "stream": draw.stream, "step": draw.step}
     numbers |= {"whole": draw.part[1] * F, "offset": draw.part[0] * F}
     launch("dropout", f"dropout<{t(x)}>", grid, block, x=columns.reshape(F, N), y=y.reshape(F, N), **numbers)

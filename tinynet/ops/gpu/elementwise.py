@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import device
+from tinynet import device, graph
 from tinynet.cuda import launch
 from tinynet.ops.elementwise import in_memory_order
 from tinynet.ops.gpu import THREADS, blocks, empty_like, t
@@ -76,6 +76,7 @@ def sgd_steps(
     momentum: float,
     lrs: Sequence[float],
     decays: Sequence[float],
+    bad: Any = None,
 ) -> None:
     """All of one dtype and on one device, in one launch."""
     where, w = device.device_of(ws[0]), ws[0]
@@ -90,14 +91,14 @@ def sgd_steps(
             raise ValueError("sgd_steps: expected gradients and velocities of their parameters' shapes")
     sizes = [array.size for array in ws]
     table = _table(np.array(columns, np.uint64), where)
-    numbers = (
-        _table(np.array(sizes, np.int64), where),
-        _table(np.array(lrs, T), where),
-        _table(np.array(decays, T), where),
-    )
-    args = dict(zip(("sizes", "lr", "decay"), numbers, strict=True))
+    recorded = graph.recording()
+    args = {
+        "sizes": _table(np.array(sizes, np.int64), where),
+        "lr": recorded.inputs["rates"] if recorded else _table(np.array(lrs, T), where),
+        "decay": _table(np.array(decays, T), where),
+    }
     grid = (blocks(sum(sizes), 16 * THREADS),)
-    launch("elementwise", f"sgd_step<{t(w)}>", grid, (THREADS,), table=table, P=P, momentum=momentum, **args)
+    launch("elementwise", f"sgd_step<{t(w)}>", grid, (THREADS,), table=table, P=P, momentum=momentum, bad=bad, **args)
 
 
 def _table(values: np.ndarray, where: str) -> Any:
@@ -110,4 +111,6 @@ def _table(values: np.ndarray, where: str) -> Any:
             while len(_tables) >= MOST_TABLES:
                 del _tables[next(iter(_tables))]
         _tables[key] = table
+    if recorded := graph.recording():
+        recorded.keep(table)
     return table

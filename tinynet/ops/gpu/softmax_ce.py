@@ -11,15 +11,22 @@ from tinynet.ops.gpu import THREADS, blocks, pictures_first, same_place, t
 BLOCK = 32, 32  # as the kernel wants it
 
 
-def softmax_ce_forward(logits: Any, labels: np.ndarray) -> tuple[Any, Any]:
-    """The mean loss, (), and softmax(logits), both on the device. The labels are a NumPy array, which goes there."""
+def softmax_ce_forward(logits: Any, labels: Any) -> tuple[Any, Any]:
+    """The mean loss, (), and softmax(logits), both on the device. Labels on the CPU go there; those that are
+    there, int32, stay unseen."""
     z = logits.T if logits.T.flags.c_contiguous else logits.T.copy()
-    there = device.to_device(labels.astype(np.int32), device.device_of(z))
+    there = device.to_device(device.as_type(labels, np.int32), device.device_of(z))
     loss, p, mean = same_place(z, z.shape[1:]), same_place(z, z.shape), same_place(z, (1,), np.float64)
     T, N = t(z), z.shape[1]
     launch("softmax_ce", f"softmax_ce_forward<{T}>", (blocks(N, 32),), BLOCK, logits=z, labels=there, loss=loss, p=p)
     launch("softmax_ce", f"softmax_ce_mean<{T}>", (1,), (THREADS,), loss=loss, mean=mean)
     return mean.reshape(()), (p.T, there)
+
+
+def softmax_ce_wrong(logits: Any, kept: Any, loss: Any, wrong: Any, bad: Any) -> None:
+    z = logits.T if logits.T.flags.c_contiguous else logits.T.copy()
+    args = {"logits": z, "labels": kept[1], "mean": loss.reshape(1), "wrong": wrong, "bad": bad}
+    launch("softmax_ce", f"softmax_ce_wrong<{t(z)}>", (blocks(z.shape[1], 32),), BLOCK, **args)
 
 
 def softmax_ce_backward(kept: Any, factor: float) -> Any:

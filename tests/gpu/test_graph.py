@@ -1,0 +1,136 @@
+"""Steps recorded as CUDA graphs, on a simulated GPU: the same numbers to the bit, and nothing stale."""
+
+import contextlib
+
+import pytest
+
+from gpu.runs import SIZES, expected, net, outcome, trainer
+from gpu.test_step import Peeking
+from tinynet import device
+from tinynet.errors import DeviceError, DeviceMemoryError
+from tinynet.layers import Sequential
+from tinynet.step import TrainingStep
+
+
+def test_the_same_numbers_to_the_bit(gpu):
+    """Dropout draws anew at each step, the learning rate changes with each epoch, the last batch is smaller."""
+    assert outcome(trainer()) == expected()
+    assert gpu.graph_launches == 0
+    assert outcome(trainer(graph=True)) == expected()
+    replays = 2 * (len(SIZES) - 1) - 1  # the first step is run, and the smaller batches
+    products = 2 + 4
+    assert gpu.graph_launches == replays * (products + 1)
+
+
+def test_a_replay_launches_no_kernel_by_hand(gpu):
+    launches = []
+    trainer(graph=True, at=lambda epoch, k, x: launches.append(gpu.launches)).fit()
+    second = launches[len(SIZES) : 2 * len(SIZES)]
+    assert second == [second[0]] * len(SIZES)
+
+
+def changes(change):
+    """A callback that changes something after the first epoch, when the step is recorded already."""
+    return [lambda run, record: change(run) if record["event"] == "epoch" and record["epoch"] == 1 else None]
+
+
+def mode(run):
+    run.model["drop"].training = False
+
+
+def other_share(run):
+    run.model["drop"].p = 0.2
+
+
+def momentum(run):
+    run.optimizer.momentum = 0.5
+
+
+def decay(run):
+    run.optimizer.weight_decay = 0.1
+
+
+def freeze(run):
+    run.optimizer.parameters[0].lr_mult = 0.0
+
+
+def away_and_back(run):
+    kept = [parameter.data for parameter in run.model.parameters()]  # so that the addresses are others
+    run.model.to("cpu").to("cuda:0")
+    run.kept = kept
+
+
+def elsewhere(run):
+    run.model.to("cuda:1")
+
+
+@pytest.mark.parametrize("change", [mode, other_share, momentum, decay, freeze, away_and_back, elsewhere])
+@pytest.mark.usefixtures("gpu")
+def test_what_was_changed_since_the_recording_counts(change):
+    plain = outcome(trainer(callbacks=changes(change)))
+    assert plain != expected() or change in (away_and_back, elsewhere)
+    assert outcome(trainer(graph=True, callbacks=changes(change))) == plain
+
+
+@pytest.mark.parametrize("name", ["x", "labels", "step", "rates"])
+def test_an_input_that_is_not_written_would_be_seen(gpu, monkeypatch, name):
+    wanted, assign, runs = expected(), device.assign, []
+
+    def forgetful(target, values):
+        if not any(run._step._recorded and target is run._step._recorded.inputs[name] for run in runs):
+            assign(target, values)
+
+    monkeypatch.setattr(device, "assign", forgetful)
+    runs.append(trainer(graph=True))
+    with contextlib.suppress(FloatingPointError):
+        assert outcome(runs[0]) != wanted
+
+
+def test_memory_that_others_use_too_would_be_seen(gpu, monkeypatch):
+    wanted = expected()
+    monkeypatch.setattr(gpu.cuda, "using_allocator", lambda allocator: contextlib.nullcontext())
+    with contextlib.suppress(FloatingPointError):
+        assert outcome(trainer(graph=True)) != wanted
+
+
+def test_a_recording_is_kept_in_memory_of_its_own(gpu):
+    run = trainer(graph=True)
+    run.fit()
+    pool = run._step._recorded._pool
+    assert pool.fresh
+    assert pool is not gpu.pools[0]
+    assert pool.in_use < sum(pool.fresh)  # most of it was used more than once
+
+
+def test_a_step_that_cannot_be_recorded(gpu):
+    model = Sequential({**net().layers, "peeking": Peeking()})
+    with pytest.raises(DeviceError, match=r"cannot record: a copy to the host.*train without graph=True"):
+        trainer(graph=True, model=model).fit()
+    assert gpu.streams == []
+    assert gpu.allocator is None
+
+
+def test_no_memory_while_recording(gpu, monkeypatch):
+    record = TrainingStep._record
+
+    def full(self, where, x):
+        gpu.memory = 100
+        record(self, where, x)
+
+    monkeypatch.setattr(TrainingStep, "_record", full)
+    with pytest.raises(DeviceMemoryError, match="smaller batch"):
+        trainer(graph=True).fit()
+    assert gpu.streams == []
+
+
+@pytest.mark.parametrize("where", ["cpu", "two"])
+@pytest.mark.usefixtures("gpu")
+def test_without_one_gpu(where):
+    model = net()
+    if where == "two":
+        model.to("cuda:0")["fc2"].to("cuda:1")
+    with pytest.raises(ValueError, match=r'expected a model on one GPU for graph=True, got .* model.to\("cuda:0"\)'):
+        TrainingStep(model, None, None, graph=True)
+    if where == "cpu":
+        with pytest.raises(ValueError, match="graph=True"):
+            trainer("cpu", graph=True)
