@@ -29,7 +29,7 @@ COMMON: dict[str, Any] = {
     **{"data_dir": None, "train_size": None, "val_size": None, "image_size": None, "preset": None, "num_classes": None},
     **{"momentum": 0.9, "weight_decay": 5e-4, "patience": None, "workers": 0, "seed": 0, "devices": "cpu"},
     **{"pretrained": None, "freeze": [], "out": None, "checkpoint_minutes": 10.0, "quiet": False, "tensorboard": False},
-    **{"resume": None, "evaluate": None, "ten_crop": False},
+    **{"graph": False, "resume": None, "evaluate": None, "ten_crop": False},
 }
 IMAGE_SIZES = {"shapes": 32, "mnist": 28, "fashion-mnist": 28, "cifar-10": 32, PHOTOS: 64}  # for alexnet_mini
 INPUT_SIZES = {"paper": 227, "torchvision": 224}  # of the presets of alexnet
@@ -46,6 +46,7 @@ SCHEDULES = {
 }
 WITH_RESUME = {
     "devices",
+    "graph",
     "resume",
     "epochs",
     "workers",
@@ -87,6 +88,8 @@ def parse_arguments(description: str) -> argparse.Namespace:
         except DeviceError as error:
             instead = ",".join(["cpu"] * len(devices))
             parser.error(f"argument --devices: {error}; the CPU serves, too: --devices {instead}")
+    if given.get("graph") and "resume" not in given and not given.get("devices", "cpu").isdecimal():
+        wrong("graph", "it with --devices and the number of a GPU", "a CUDA graph runs on one GPU alone")
     if "resume" in given:
         refuse_beside("resume", WITH_RESUME, "a run goes on with its own settings")
         return argparse.Namespace(**given, given=set(given))
@@ -181,6 +184,8 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     add("--seed", type=seed, metavar="N", help="of shapes, initial weights, order, crops, dropout (default: 0)")
     add("--devices", metavar="DEVICES", help="where to compute: cpu, or the number of a GPU, such as 0; or two, 0,1 or "
         "cpu,cpu or 0,0, one for each tower of the net (default: cpu)")  # fmt: skip
+    add("--graph", action="store_true", help="on a GPU: record a step once and replay it, which spares the host work; "
+        "the numbers are the same")  # fmt: skip
     add = parser.add_argument_group("the run").add_argument
     add("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DATA-N, N the first free number)")
     add("--resume", type=Path, metavar="PATH", help="go on with a run: its folder, or a checkpoint in it")

@@ -159,6 +159,7 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
         patience=args.patience,
         out=args.out,
         checkpoint_minutes=args.checkpoint_minutes,
+        graph=args.graph,
         quiet=args.quiet,
         callbacks=callbacks,
         config=config,
@@ -201,6 +202,8 @@ def go_on(args: argparse.Namespace) -> None:
             checked_device(device)
     except DeviceError as error:
         raise DeviceError(f"--resume: the run was on {settings['devices']}: {error}; --devices says another") from error
+    if settings["devices"] == "cpu" and "graph" not in args.given:
+        settings["graph"] = False  # a run of a GPU goes on here
     for name in ("data_dir", "pretrained"):
         settings[name] = settings[name] and Path(settings[name])
     if data_kind(settings["data"]) != config["data_kind"]:
