@@ -27,6 +27,7 @@ BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 def pytest_addoption(parser):
     parser.addoption("--forbid-skips", action="store_true", help="count every skipped test as failed, as .ci/run does")
+    parser.addoption("--on-gpu", action="store_true", help="tests/gpu: those that make sense on a real GPU, with CuPy")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,5 +1,11 @@
-"""A simulated GPU: tinynet's launches of its own kernels, on the CPU shim of tests/cuda_on_cpu. No GPU is needed."""
+"""tinynet on a GPU: a simulated one, whose kernels run on the CPU shim of tests/cuda_on_cpu; with --on-gpu a real one.
 
+`gpu` is either, so that a test which uses it says what holds on both. What only the stand-in for CuPy has (counters,
+free memory, functions that a test replaces) skips the test on a real GPU; `simulated_gpu` is for tests that make no
+sense there at all. With --on-gpu, tests that use no `gpu` are left out.
+"""
+
+import importlib
 import sys
 
 import pytest
@@ -7,7 +13,39 @@ from cuda_on_cpu import why_not
 from cuda_on_cpu.fake_cupy import FakeCupy
 
 from tinynet import cuda, device
+from tinynet.errors import DeviceError
 from tinynet.ops.gpu import conv_paths, elementwise
+
+STAND_IN_ONLY = "allocations", "devices", "launches", "memory", "reset", "synchronisations"
+
+
+class RealCupy:
+    """The module cupy, for a test that may ask it for what only the stand-in has, or want to change it."""
+
+    def __getattr__(self, name):
+        if name in STAND_IN_ONLY:
+            pytest.skip(f"a real GPU has no `{name}`, which this test looks at")
+        return getattr(importlib.import_module("cupy"), name)
+
+    def __setattr__(self, name, value):
+        pytest.skip(f"this test replaces `{name}`, which a real GPU needs")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--on-gpu"):
+        chosen = [item for item in items if "gpu" in item.fixturenames]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    try:
+        return (yield)
+    except DeviceError as error:
+        if item.config.getoption("--on-gpu") and "no such GPU" in str(error):
+            pytest.skip(f"needs more GPUs: {error}")
+        raise
 
 
 @pytest.fixture(scope="session")
@@ -19,15 +57,35 @@ def _simulated(tmp_path_factory):
 
 
 @pytest.fixture
-def gpu(_simulated, monkeypatch):
-    """The stand-in for the cupy module: two devices, each with its own memory."""
-    monkeypatch.setitem(sys.modules, "cupy", _simulated)
+def _fresh():
+    """Nothing is kept from another test's GPU."""
     caches = cuda._compiled, device._try_out, conv_paths.multiprocessors
     for cache in caches:
         cache.cache_clear()
     elementwise._tables.clear()
-    _simulated.reset()
-    yield _simulated
+    yield
     for cache in caches:
         cache.cache_clear()
     elementwise._tables.clear()
+
+
+@pytest.fixture
+def simulated_gpu(_simulated, _fresh, monkeypatch):
+    """The stand-in for the cupy module: two devices, each with its own memory."""
+    monkeypatch.setitem(sys.modules, "cupy", _simulated)
+    _simulated.reset()
+    return _simulated
+
+
+@pytest.fixture
+def gpu(request):
+    """The stand-in; or, with --on-gpu, the real module."""
+    if request.config.getoption("--on-gpu"):
+        return RealCupy()
+    return request.getfixturevalue("simulated_gpu")
+
+
+@pytest.fixture
+def other_gpu(gpu):
+    """The name of a GPU that is not the first one, if there are two."""
+    return f"cuda:{min(1, gpu.cuda.runtime.getDeviceCount() - 1)}"

@@ -124,34 +124,34 @@ def test_without_cupy(monkeypatch):
     assert "pip install 'tinynet[cuda12]'" in message
 
 
-def test_without_a_driver(gpu, monkeypatch):
+def test_without_a_driver(simulated_gpu, monkeypatch):
     def fails():
         raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
 
-    monkeypatch.setattr(gpu.cuda.runtime, "getDeviceCount", fails)
+    monkeypatch.setattr(simulated_gpu.cuda.runtime, "getDeviceCount", fails)
     message = error_text(lambda: Linear(2, 3).to("cuda"), DeviceError)
     assert "no GPU can be reached: cudaErrorInsufficientDriver" in message
     assert "nvidia-smi" in message
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("simulated_gpu")
 def test_a_device_beyond_the_last():
     message = error_text(lambda: checked_device("cuda:2"), DeviceError)
     assert message == "cuda:2: no such GPU; this machine has cuda:0, cuda:1"
 
 
-def test_without_nvrtc(gpu, monkeypatch):
+def test_without_nvrtc(simulated_gpu, monkeypatch):
     def fails(source, name):
         raise RuntimeError("Failed to find the library libnvrtc.so.12")
 
-    monkeypatch.setattr(gpu, "RawKernel", fails)
+    monkeypatch.setattr(simulated_gpu, "RawKernel", fails)
     message = error_text(lambda: checked_device("cuda:0"), DeviceError)
     assert "libnvrtc.so.12" in message
     assert "pip install" in message
 
 
-def test_a_gpu_that_is_too_old(gpu, monkeypatch):
-    monkeypatch.setattr(gpu.cuda.Device, "compute_capability", "61")
+def test_a_gpu_that_is_too_old(simulated_gpu, monkeypatch):
+    monkeypatch.setattr(simulated_gpu.cuda.Device, "compute_capability", "61")
     message = error_text(lambda: checked_device("cuda:0"), DeviceError)
     assert "compute capability 61" in message
     assert "need 70" in message
@@ -167,8 +167,8 @@ def test_an_update_of_arrays_that_do_not_fit():
     assert "expected all arrays of one dtype" in error_text(optimizer.step, TypeError)
 
 
-def test_a_gpu_that_computes_wrongly(gpu, monkeypatch):
-    monkeypatch.setattr(gpu, "RawKernel", lambda source, name: lambda grid, block, args: None)
+def test_a_gpu_that_computes_wrongly(simulated_gpu, monkeypatch):
+    monkeypatch.setattr(simulated_gpu, "RawKernel", lambda source, name: lambda grid, block, args: None)
     assert "gave wrong numbers" in error_text(lambda: checked_device("cuda:0"), DeviceError)
 
 
