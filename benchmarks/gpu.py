@@ -1,161 +1,213 @@
-"""Check the kernels on a GPU, at the sizes of real nets, and time them.
+"""Everything about tinynet on this GPU, in one command of less than eight minutes.
 
-    python benchmarks/gpu.py --nets paper torchvision --batch-sizes 128 256
+    python benchmarks/gpu.py
 
-First each layer of each net, forward and backward, in float32 on the GPU, with fresh random numbers, against the same
-layer in float64 on the CPU: the relative L2 errors of y, dx and the parameters' gradients must lie within 2e-6, of the
-parameters' gradients within 1e-5 (dropout's masks must be the CPU's). Then times, by the device's own clock, medians of
---repeat: each layer, forward and backward, and whole training steps, with the TFLOP/s of their products.
+In this order, as far as --budget allows: each layer of the nets in each precision and whole steps against float64, with
+fresh random numbers; the tests of tests/gpu on the real GPU; its kernels under compute-sanitizer, where that is there;
+the ceilings of this GPU. Then times, beside PyTorch in its best settings if it is installed with CUDA: training steps
+of every batch size, layers, steps as CUDA graphs, towers on `0,0` and on two GPUs, PyTorch's nets by torch.compile.
+So what is left out when time is over is compiled steps, and layers of the largest batches; it is named.
 
-Writes all of it to benchmarks/results/gpu-<name of the GPU>.json, and prints it. Exit codes: 0; 1 if an error is above
-its bound; 3 where no GPU can be used. There is no comparison with PyTorch on a GPU yet.
+What works on the GPU is a process of its own, which is started again after a crash, a hang or no memory: what failed is
+named, and the rest goes on. Written after each part: results/gpu-<name>.json; at the end the tables in RESULTS.md. The
+machine needs tinynet's sources, not its installation. Exit codes: 0; 1 if a check, a test or the sanitizer found
+something wrong, or a check could not be made; 3 where no GPU can be used.
 """
 
 import argparse
-import copy
-import json
-import re
-import statistics
+import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import checkout  # noqa: F401 - first, so that all others find tinynet
+import gpu_devices
+import gpu_peer
+import gpu_report
+import gpu_runner
+import gpu_suite
 import nets
-import numpy as np
+import peers
 import timing
 
-from tinynet import device
-from tinynet.errors import DeviceError
-from tinynet.layers import Layer, Sequential, SoftmaxCE
-from tinynet.optim import SGD
-
 NO_GPU = 3
-BOUND, GRADIENT_BOUND = 2e-6, 1e-5
-RESULTS = Path(__file__).parent / "results"
-Row = dict[str, Any]
+PRECISIONS = "fp32", "tf32x3", "tf32", "bf16"
+SHORTEST = 5  # seconds: nothing is begun with less
+STEP_CHECK_BATCH = 32  # from 32 pictures on, ReLU, LRN and pooling are one pass
+Found = dict[str, Any]
 
 
-def error(got: Any, expected: np.ndarray) -> float:
-    """Relative, in the L2 norm."""
-    difference = np.linalg.norm((device.to_cpu(got) - expected).astype(np.float64).ravel())
-    return float(difference / max(float(np.linalg.norm(expected.ravel())), 1e-30))
+class Job(NamedTuple):
+    """run(limit in seconds) gives what goes into the record: {"times": rows, ...}."""
+
+    title: str
+    run: Callable[[float], Found]
+    limit: float = 120
 
 
-def layers_of(net: Sequential, name: str, batch_size: int) -> Iterator[tuple[Layer, np.ndarray, np.ndarray]]:
-    """(layer, an x, a dy) of random numbers, x with the batch innermost in memory."""
-    random = np.random.default_rng(0)
-    size = nets.NETS[name].image_size
-    shape: tuple[int, ...] = (batch_size, 3, size, size)
-    for layer in net:
-        x = random.standard_normal((*shape[1:], batch_size), np.float32) * np.float32(nets.NETS[name].scale)
-        shape = layer.output_shape(shape)
-        dy = random.standard_normal((*shape[1:], batch_size), np.float32)
-        yield layer, np.moveaxis(x, -1, 0), np.moveaxis(dy, -1, 0)
+def against(precision: str, compiled: bool = False) -> list[str]:
+    """PyTorch's settings that a precision is compared with."""
+    wanted = {"tf32x3": "fp32"}.get(precision, precision)  # as exact
+    return [
+        name
+        for name, setting in gpu_peer.SETTINGS.items()
+        if setting.precision == wanted and (setting.way == "compiled") == compiled
+    ]
 
 
-def check(name: str, batch_size: int, where: str) -> list[Row]:
-    rows = []
-    for layer, x, dy in layers_of(nets.build(name), name, batch_size):
-        exact = copy.deepcopy(layer).astype(np.float64)
-        layer.to(where)
-        y, expected_y = layer(device.to_device(x, where)), exact(x.astype(np.float64))
-        errors = {"y": error(y, expected_y)}
-        dx, expected_dx = layer.backward(device.to_device(dy, where)), exact.backward(dy.astype(np.float64))
-        errors["dx"] = error(dx, np.asarray(expected_dx))
-        for (key, own), (_, theirs) in zip(layer.named_parameters(), exact.named_parameters(), strict=True):
-            errors[f"d{key}"] = error(own.grad, theirs.grad)
-        bounds = {key: BOUND if key in ("y", "dx") else GRADIENT_BOUND for key in errors}
-        wrong = [key for key in errors if not errors[key] <= bounds[key]]
-        rows.append({"net": name, "batch_size": batch_size, "layer": layer.name, "errors": errors, "wrong": wrong})
-        found = "  ".join(f"{key} {value:.1e}{' !' * (key in wrong)}" for key, value in errors.items())
-        print(f"check  {name:12} {batch_size:5} {layer.name:8} {found}", flush=True)
-    return rows
+def plan(args: argparse.Namespace, about: Found, record: Found, worker: gpu_runner.Worker) -> Iterator[Job]:
+    """The jobs, in the order in which they are worth their time."""
+    where, peer_where = about["where"], about["peer_where"]
+    both, no_peer = {"where": where, "peer_where": peer_where}, about["no_peer"]
+
+    def ask(verb: str, **given: Any) -> Callable[[float], Found]:
+        return lambda limit: worker.ask(verb, limit, **given)
+
+    def times(what: str, net: str, batch_size: int, precision: str, settings: list[str]) -> Job:
+        def run(limit: float) -> Found:  # the ceilings are known only when it runs
+            sizes = {"net": net, "batch_size": batch_size, "precision": precision, "repeat": args.repeat}
+            chosen = {"against": [] if no_peer else settings, "ceilings": record["ceilings"]}
+            return worker.ask("times", limit, what=what, **both, **sizes, **chosen)
+
+        compiled = " compiled" if any("compiled" in name for name in settings) else ""
+        return Job(f"{what}{compiled}, {net} at {batch_size} in {precision}", run)
+
+    for net in args.nets:
+        sizes = {"where": where, "net": net, "batch_size": args.check_batch, "seed": args.seed}
+        yield Job(f"check layers of {net}", ask("check_layers", precisions=list(args.precisions), **sizes))
+        yield Job(f"check a step of {net}", ask("check_step", **{**sizes, "batch_size": STEP_CHECK_BATCH}))
+    if args.suite:
+        yield Job("tests on the device", lambda limit: {"tests": gpu_suite.device_tests(limit)}, 100)
+        for tool in gpu_suite.TOOLS:
+            yield Job(f"{gpu_suite.SANITIZER} {tool}", _sanitizer(tool, where), 45)
+    yield Job("ceilings", ask("ceilings", **both, no_peer=no_peer))
+    smallest, *larger = sorted(args.batch_sizes)
+    every = [(net, precision) for net in args.nets for precision in args.precisions]
+    for batch_size in (smallest, *larger):
+        for net, precision in every:
+            yield times("steps", net, batch_size, precision, against(precision))
+    for net, precision in every:
+        yield times("layers", net, smallest, precision, _plain(precision))
+    for net, precision in every:
+        yield times("recorded", net, smallest, precision, [])
+    if "paper" in args.nets:
+        yield Job("towers", lambda limit: _towers(worker, limit, about["count"], where, smallest))
+    for batch_size in (smallest, *larger):
+        for net, precision in every if batch_size != smallest else []:
+            yield times("layers", net, batch_size, precision, _plain(precision))
+        for net, precision in every if not no_peer else []:
+            if precision != "tf32x3":  # the same of PyTorch as fp32
+                yield times("steps", net, batch_size, precision, against(precision, compiled=True))
 
 
-def seconds(function: Callable[[], object], repeat: int) -> float:
-    cuda = device.cupy().cuda
-    times = []
-    for number in range(repeat + 2):
-        begin, end = cuda.Event(), cuda.Event()
-        begin.record()
-        function()
-        end.record()
-        end.synchronize()
-        if number >= 2:  # the first compile kernels and fill the memory pool
-            times.append(cuda.get_elapsed_time(begin, end) / 1e3)
-    return statistics.median(times)
+def _plain(precision: str) -> list[str]:
+    """What layers are compared with, one by one: no graphs."""
+    return [name for name in against(precision) if gpu_peer.SETTINGS[name].way == "eager"]
 
 
-def time_layers(name: str, batch_size: int, where: str, repeat: int) -> list[Row]:
-    rows = []
-    for layer, x, dy in layers_of(nets.build(name).to(where), name, batch_size):
-        x, dy = device.to_device(x, where), device.to_device(dy, where)
-        flops = 2 * layer.macs(x.shape)
-        forward = seconds(lambda layer=layer, x=x: layer.forward(x), repeat)  # type: ignore[misc]
-        backward = seconds(lambda layer=layer, dy=dy: layer.backward(dy), repeat)  # type: ignore[misc]
-        for direction, took, work in (("forward", forward, flops), ("backward", backward, 2 * flops)):
-            rows.append(show(name, batch_size, layer.name, direction, took, work))
-    return rows
+def _sanitizer(tool: str, where: str) -> Callable[[float], Found]:
+    return lambda limit: {"sanitizer": {tool: gpu_suite.sanitized(tool, where, limit)}}
 
 
-def time_step(name: str, batch_size: int, where: str, repeat: int) -> Row:
-    net, loss = nets.build(name).to(where), SoftmaxCE()
-    net.input_grad = False
-    optimizer, size = SGD(net.parameters(), lr=1e-4), nets.NETS[name].image_size
-    x = np.moveaxis(np.random.default_rng(0).standard_normal((3, size, size, batch_size), np.float32), -1, 0)
-    batch, labels = device.to_device(x, where), np.zeros(batch_size, np.int64)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss(net(batch), labels)
-        net.backward(loss.backward())
-        optimizer.step()
-
-    return show(name, batch_size, "step", "training", seconds(step, repeat), 3 * 2 * net.macs(x.shape))
+def _towers(worker: gpu_runner.Worker, limit: float, count: int, where: str, batch_size: int) -> Found:
+    if not gpu_devices.can_split():
+        raise peers.BenchmarkError("not measured: this tinynet's alexnet has no devices=")
+    choices = [[where], [where, where], *([["cuda:0", "cuda:1"]] if count > 1 else [])]
+    missing = [] if count > 1 else ["two GPUs: this machine has one"]
+    return {**worker.ask("devices", limit, batch_size=batch_size, choices=choices), "left_out": missing}
 
 
-def show(name: str, batch_size: int, layer: str, direction: str, took: float, flops: int) -> Row:
-    rate = flops / took / 1e12
-    print(
-        f"time   {name:12} {batch_size:5} {layer:8} {direction:9} {took * 1e3:10.3f} ms {rate:8.2f} TFLOP/s", flush=True
-    )
-    return {"net": name, "batch_size": batch_size, "layer": layer, "direction": direction, "s": took, "tflops": rate}
+def take(record: Found, found: Found) -> None:
+    """Put what a job found into the record."""
+    for key, value in found.items():
+        if isinstance(value, dict):
+            record[key].update(value)
+        else:
+            record[key] += value
+            for row in value:
+                print({"times": gpu_report.line, "checks": gpu_report.check_line}.get(key, str)(row), flush=True)
+    for key in found.keys() & {"tests", "sanitizer", "ceilings"}:
+        print(f"{key:9} {found[key]}", flush=True)
 
 
-def main() -> int:
+def run(jobs: Iterator[Job], record: Found, budget: gpu_runner.Budget, folder: Path) -> None:
+    """Each job as long as there is time; the record is written after each."""
+    for job in jobs:
+        began, left = time.monotonic(), budget.left()
+        if left < SHORTEST:
+            record["left_out"].append(f"{job.title} (no time left)")
+            continue
+        print(f"-- {job.title}", file=sys.stderr, flush=True)
+        try:
+            take(record, job.run(min(job.limit, left)))
+        except Exception as error:  # a section that fails does not lose the rest
+            cut = budget.left() <= 0
+            record["left_out" if cut else "failed"].append(f"{job.title}: {error}")
+            print(f"{job.title}: {error}", file=sys.stderr, flush=True)
+        record["took_s"][job.title] = round(time.monotonic() - began, 1)
+        gpu_report.write(folder, record)
+
+
+def wrong(record: Found) -> list[str]:
+    """What makes the exit code 1."""
+    found = [gpu_report.check_line(row) for row in record["checks"] if row["wrong"]]
+    found += [title for title in (*record["failed"], *record["left_out"]) if title.startswith("check ")]
+    found += [f"tests: {record['tests']['summary']}"] if not record["tests"].get("passed", True) else []
+    return found + [f"{tool}: {f['summary']}" for tool, f in record["sanitizer"].items() if not f["passed"]]
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", choices=nets.NETS, default=["paper", "torchvision"])
     parser.add_argument("--batch-sizes", nargs="+", type=timing.whole, default=[128, 256, 1024], metavar="N")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--check-batch", type=timing.whole, default=128, metavar="N", help="(default: 128)")
-    parser.add_argument("--repeat", type=timing.whole, default=10, metavar="R", help="(default: 10)")
+    parser.add_argument("--repeat", type=timing.whole, default=7, metavar="R", help="rounds (default: 7)")
+    parser.add_argument("--seed", type=int, default=None, help="of the checks' numbers (default: another each time)")
+    parser.add_argument("--budget", type=timing.number, default=480, metavar="S", help="seconds (default: 480)")
     parser.add_argument("--device", type=int, default=0, metavar="K", help="which GPU (default: 0)")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for the JSON file")
+    parser.add_argument("--peer-device", choices=["cpu"], help="of PyTorch, to try the script (default: the GPU)")
+    parser.add_argument("--no-suite", dest="suite", action="store_false", help="no tests, no sanitizer")
+    parser.add_argument("--one-process", action="store_true", help="for a debugger: a crash ends all of it")
+    parser.add_argument("--out", type=Path, default=gpu_report.HERE, metavar="DIR", help="(default: benchmarks)")
     args = parser.parse_args()
+    args.seed = secrets.randbits(32) if args.seed is None else args.seed
+    return args
+
+
+def main() -> int:
+    args, began = parse(), time.monotonic()
+    worker: gpu_runner.Worker = gpu_runner.Here() if args.one_process else gpu_runner.Process()
+    where = f"cuda:{args.device}"
+    places = {"where": where, "peer_where": args.peer_device or where}
     try:
-        where = device.checked_device(f"cuda:{args.device}")
-    except DeviceError as problem:
-        print(f"gpu.py: {problem}", file=sys.stderr)
-        return NO_GPU
-    cupy = device.cupy()
-    name = cupy.cuda.runtime.getDeviceProperties(args.device)["name"].decode()
-    with device.on(where):
-        checks = [row for net in args.nets for row in check(net, args.check_batch, where)]
-        times = []
-        for net in args.nets:
-            for batch_size in args.batch_sizes:
-                times += [*time_layers(net, batch_size, where, args.repeat)]
-                times += [time_step(net, batch_size, where, args.repeat)]
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"gpu-{re.sub('[^A-Za-z0-9]+', '-', name)}.json"
-    versions = {"numpy": np.__version__, "cupy": cupy.__version__}
-    path.write_text(
-        json.dumps({"gpu": name, "versions": versions, "checks": checks, "times": times}, indent=1), "utf-8"
-    )
-    wrong = [f"{row['net']} {row['layer']}: {', '.join(row['wrong'])}" for row in checks if row["wrong"]]
-    print(f"{path}: {len(checks)} layers checked, {len(wrong)} wrong{': ' * bool(wrong)}{'; '.join(wrong)}")
-    return 1 if wrong else 0
+        about = {**worker.ask("describe", args.budget or SHORTEST, **places), **places}
+        if "missing" in about:
+            print(f"gpu.py: {about['missing']}", file=sys.stderr)
+            return NO_GPU
+        record: Found = {"gpu": about["gpu"], "versions": about["versions"], "seed": args.seed, "repeat": args.repeat}
+        record |= {"ceilings": {}, "tests": {}, "sanitizer": {}, "took_s": {}}
+        record |= {key: [] for key in ("checks", "times", "devices", "left_out", "failed")}
+        record["left_out"] += [f"PyTorch ({about['no_peer']})"] if about["no_peer"] else []
+        print(f"{about['gpu']}; seed {args.seed}; {about['versions']}", flush=True)
+        run(plan(args, about, record, worker), record, gpu_runner.Budget(args.budget, began), args.out)
+    except peers.BenchmarkError as error:  # of the very first question
+        print(f"gpu.py: {error}", file=sys.stderr)
+        return 1
+    finally:
+        worker.close()
+    path = gpu_report.write(args.out, record)
+    gpu_report.write_tables(args.out)
+    problems = wrong(record)
+    print("\n".join([gpu_report.tables(record), *(f"WRONG {problem}" for problem in problems)]))
+    print(f"{path}: {len(record['checks'])} checks, {len(problems)} problems, {time.monotonic() - began:.0f} s")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

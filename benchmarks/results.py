@@ -108,9 +108,9 @@ def written(part: Part, runs: list[Record]) -> str:
     return f"## CPU: {part.title}\n\n{where}\n\n{part.tables(runs)}\n"
 
 
-def replace(text: str, name: str, inner: str) -> str:
+def replace(text: str, name: str, inner: str, maker: str = "results.py") -> str:
     """`text` with what stands between the markers of `name` made anew; they are added at the end if not there."""
-    begin, end = f"<!-- cpu {name}: made by benchmarks/results.py -->\n", f"<!-- end of cpu {name} -->\n"
+    begin, end = f"<!-- {name}: made by benchmarks/{maker} -->\n", f"<!-- end of {name} -->\n"
     if begin not in text or end not in text:
         return f"{text.rstrip()}\n\n{begin}{inner}{end}"
     before, _, rest = text.partition(begin)
@@ -145,7 +145,7 @@ def main() -> int:
             failed.append(name)
             continue
         text = args.file.read_text("utf-8") if args.file.exists() else START
-        args.file.write_text(replace(text, name, written(part, runs)), "utf-8")
+        args.file.write_text(replace(text, f"cpu {name}", written(part, runs)), "utf-8")
     print(f"{args.file}: written {len(args.only) - len(failed)} parts; failed: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
 

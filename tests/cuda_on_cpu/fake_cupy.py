@@ -229,7 +229,10 @@ class FakeCupy(types.ModuleType):
             self.allocator = before
 
     def get_default_memory_pool(self):
-        return types.SimpleNamespace(used_bytes=lambda: self.pools[Device.current].in_use)
+        pool = self.pools[Device.current]
+        return types.SimpleNamespace(
+            used_bytes=lambda: pool.in_use, total_bytes=lambda: pool.in_use, free_all_blocks=lambda: None
+        )
 
     def empty(self, shape, dtype=float):
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
