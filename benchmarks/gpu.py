@@ -76,8 +76,8 @@ def plan(args: argparse.Namespace, about: Found, record: Found, worker: gpu_runn
 
     for net in args.nets:
         sizes = {"where": where, "net": net, "batch_size": args.check_batch, "seed": args.seed}
-        yield Job(f"check layers of {net}", ask("check_layers", precisions=list(args.precisions), **sizes))
-        yield Job(f"check a step of {net}", ask("check_step", **{**sizes, "batch_size": STEP_CHECK_BATCH}))
+        yield Job(f"check layers of {net}", ask("check_layers", precisions=list(args.precisions), **sizes), 240)
+        yield Job(f"check a step of {net}", ask("check_step", **{**sizes, "batch_size": STEP_CHECK_BATCH}), 240)
     if args.suite:
         yield Job("tests on the device", lambda limit: {"tests": gpu_suite.device_tests(limit)}, 100)
         for tool in gpu_suite.TOOLS:
@@ -154,8 +154,8 @@ def wrong(record: Found) -> list[str]:
     """What makes the exit code 1."""
     found = [gpu_report.check_line(row) for row in record["checks"] if row["wrong"]]
     found += [title for title in (*record["failed"], *record["left_out"]) if title.startswith("check ")]
-    found += [f"tests: {record['tests']['summary']}"] if not record["tests"].get("passed", True) else []
-    return found + [f"{tool}: {f['summary']}" for tool, f in record["sanitizer"].items() if not f["passed"]]
+    found += [f"tests: {record['tests']['summary']}"] if record["tests"].get("passed") is False else []
+    return found + [f"{tool}: {f['summary']}" for tool, f in record["sanitizer"].items() if f["passed"] is False]
 
 
 def parse() -> argparse.Namespace:

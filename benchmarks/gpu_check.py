@@ -24,7 +24,8 @@ from tinynet.optim import SGD
 
 Row = dict[str, Any]
 BOUNDS = {"fp32": (2e-6, 1e-5), "tf32x3": (2e-6, 1e-5), "tf32": (1e-3, 1e-3), "bf16": (1e-2, 1e-2)}  # y, dx; gradients
-UPDATED = 1e-6  # weights after a step of SGD, most of which is the weights before it
+UPDATED = 1e-6  # weights after a step of SGD, beside the same update in float64 of the GPU's own gradients
+LR, WEIGHT_DECAY = 0.01, 5e-4
 SPARE = 1 << 26  # floats of poison beyond what the layer's arrays take: partial sums
 
 
@@ -56,7 +57,7 @@ def check_layers(net: str, batch_size: int, precisions: list[str], seed: int, wh
     """A row for each layer and precision: the errors by name, and the names of those that are beyond their bound."""
     rows, random = [], np.random.default_rng(seed)
     layer: Any
-    for layer, shape in gpu_nets.layers(nets.build(net), net, batch_size):
+    for layer, shape in gpu_nets.layers(gpu_nets.fresh(net), net, batch_size):
         x = random.standard_normal((*shape[1:], batch_size), np.float32) * np.float32(nets.NETS[net].scale)
         dy = random.standard_normal((*layer.output_shape(shape)[1:], batch_size), np.float32)
         x, dy = np.moveaxis(x, -1, 0), np.moveaxis(dy, -1, 0)
@@ -79,13 +80,17 @@ def check_layers(net: str, batch_size: int, precisions: list[str], seed: int, wh
 
 def check_step(net: str, batch_size: int, seed: int, where: str) -> list[Row]:
     """One row, layer "step": logits, loss, the worst gradient and the worst updated parameter of a training step."""
-    model, random = nets.build(net), np.random.default_rng(seed)
+    model, random = gpu_nets.fresh(net), np.random.default_rng(seed)
     size = nets.NETS[net].image_size
     x = random.standard_normal((batch_size, 3, size, size), np.float32) * np.float32(nets.NETS[net].scale)
     labels = random.integers(0, worker.CLASSES_USED, batch_size)
-    exact = plain(model)
+    exact, before = plain(model), model.state_dict()
     poison(where, 64 * x.size + SPARE)
     found, expected = _step(model.to(where), device.to_device(x, where), labels), _step(exact, x.astype(float), labels)
+    for name, parameter in exact.named_parameters():
+        w, lr = before[name].astype(float), LR * parameter.lr_mult
+        decay = WEIGHT_DECAY * parameter.weight_decay_mult
+        expected[f"new {name}"] = w - lr * (found[f"d {name}"].astype(float) + decay * w)
     errors = {key: worker.relative_error(found[key], expected[key]) for key in expected}
     bounds = {"logits": peers.LOGITS_TOLERANCE, "loss": peers.LOGITS_TOLERANCE, "d": peers.GRADIENTS_TOLERANCE}
     wrong = [key for key, error in errors.items() if not error <= bounds.get(key.partition(" ")[0], UPDATED)]
@@ -102,7 +107,7 @@ def _badness(error: float) -> tuple[bool, float]:
 
 
 def _step(model: Layer, x: Any, labels: np.ndarray) -> dict[str, np.ndarray]:
-    loss, optimizer = SoftmaxCE(), SGD(model.parameters(), lr=0.01)
+    loss, optimizer = SoftmaxCE(), SGD(model.parameters(), LR, weight_decay=WEIGHT_DECAY)
     model.at_step(1)
     logits = model.forward(x)
     found = {"logits": device.to_cpu(logits), "loss": np.array([float(loss.forward(logits, labels))])}

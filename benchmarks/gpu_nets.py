@@ -1,5 +1,6 @@
 """tinynet's nets as the GPU's benchmark wants them: their layers one by one, numbers to feed them, and steps."""
 
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -39,6 +40,7 @@ def numbers(shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
     return np.moveaxis(values if scale == 1.0 else values * np.float32(scale), -1, 0)
 
 
+@functools.lru_cache(2)
 def batch(name: str, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """(x, labels)."""
     size = nets.NETS[name].image_size
@@ -63,9 +65,21 @@ def step(model: Layer, x: Any, labels: np.ndarray) -> Callable[[], None]:
     return call
 
 
+@functools.cache
+def _built(name: str) -> Sequential:
+    net = nets.build(name)
+    net.state_dict()  # draws the initial values, which takes seconds
+    return net
+
+
+def fresh(name: str) -> Sequential:
+    """A net of its own with initial values."""
+    return copy.deepcopy(_built(name))
+
+
 def placed(name: str, precision: str, where: str) -> Sequential:
     """A net on the GPU `where`, in this precision; its first layer's dx is not computed."""
-    net: Any = nets.build(name).to(where)
+    net: Any = fresh(name).to(where)
     net.set_precision(precision)
     net.input_grad = False
     return net

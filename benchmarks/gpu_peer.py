@@ -149,7 +149,10 @@ def step(net: Sequential, setting: Setting, x: np.ndarray, labels: np.ndarray, w
         value.backward()
         optimizer.step()
 
-    return captured(call) if setting.way == "graph" else call
+    if setting.way != "graph":
+        return call
+    with torch().cuda.device(where):
+        return captured(call)
 
 
 def captured(call: Call) -> Call:

@@ -17,6 +17,7 @@ import results
 
 Record = dict[str, Any]
 OWN = "tinynet"
+SAME = "precision", "net", "batch_size", "layer", "direction"
 HERE = Path(__file__).parent
 NONE_YET = "## GPU\n\nNo GPU has been measured yet: `python benchmarks/gpu.py` does it, on any machine that has one.\n"
 
@@ -64,15 +65,16 @@ def check_line(row: Record) -> str:
 
 
 def comparisons(times: Iterable[Record]) -> Iterator[tuple[Record, Record | None]]:
-    """(tinynet's row, the fastest of PyTorch's for the same, or None): of each, the fastest of several."""
-    same: dict[tuple, dict[bool, Record]] = {}
+    """(tinynet's row, the fastest of PyTorch's for the same, or None): of each, the fastest of several. What tf32x3 is
+    compared with is PyTorch's strict fp32."""
+    own: dict[tuple, Record] = {}
+    theirs: dict[tuple, Record] = {}
     for row in times:
-        key = tuple(row[k] for k in ("net", "batch_size", "precision", "layer", "direction"))
-        group, is_own = same.setdefault(key, {}), row["who"].startswith(OWN)
-        group[is_own] = min(group.get(is_own, row), row, key=lambda r: r["s"])
-    for group in same.values():
-        if True in group:
-            yield group[True], group.get(False)
+        rows, key = (own if row["who"].startswith(OWN) else theirs), [row[name] for name in SAME]
+        key[0] = "fp32" if rows is theirs and key[0] == "tf32x3" else key[0]
+        rows[tuple(key)] = min(rows.get(tuple(key), row), row, key=lambda r: r["s"])
+    for (precision, *rest), row in own.items():
+        yield row, theirs.get(("fp32" if precision == "tf32x3" else precision, *rest))
 
 
 def cells(own: Record, peer: Record | None) -> str:

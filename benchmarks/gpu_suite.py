@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,26 +21,32 @@ TAIL = 2000  # characters of the output that are kept of what failed
 def run(command: list[str], limit: float) -> tuple[int | None, str]:
     """(exit code, None if the limit in seconds was reached; output)."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            command,
-            timeout=limit,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except subprocess.TimeoutExpired as expired:
-        output: Any = expired.stdout or b""  # bytes even with an encoding, as Python documents for POSIX
-        return None, output if isinstance(output, str) else output.decode("utf-8", "replace")
-    return done.returncode, done.stdout
+        output, _ = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with what it started itself, as compute-sanitizer does
+        return None, process.communicate()[0]
+    return process.returncode, output
 
 
 def outcome(code: int | None, output: str, summary: str, limit: float) -> dict[str, Any]:
+    """passed: None if there was not enough time to know."""
     text = f"no end within {limit:.0f} s" if code is None else summary
-    return {"passed": code == 0, "summary": text, "output": "" if code == 0 else output[-TAIL:]}
+    return {
+        "passed": None if code is None else code == 0,
+        "summary": text,
+        "output": "" if code == 0 else output[-TAIL:],
+    }
 
 
 def device_tests(limit: float, options: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 from cuda_on_cpu import why_not
 from cuda_on_cpu.fake_cupy import FakeCupy
 
+from gpu.tiny_benchmark import module  # noqa: F401 - a fixture
 from tinynet import cuda, device
 from tinynet.errors import DeviceError
 from tinynet.ops.gpu import conv_paths, elementwise

@@ -12,7 +12,6 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import pooch
 import requests
 import urllib3
 from filelock import FileLock
@@ -65,6 +64,8 @@ def _complete(remote: Remote, folder: Path) -> bool:
 
 
 def _is(path: Path, kind: str, checksum: str) -> bool:
+    import pooch  # here, because nothing else of the library needs it: tinynet is imported where it is missing
+
     return path.is_file() and pooch.file_hash(str(path), kind) == checksum
 
 

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pooch
-
 
 def cache_folder() -> Path:
     """The folder TINYNET_CACHE names, else the user's cache on this platform: ~/.cache/tinynet on Linux,
@@ -15,7 +13,11 @@ def cache_folder() -> Path:
     An empty TINYNET_CACHE counts as unset; a leading ~ is the home folder. The folder is not made here.
     """
     named = os.environ.get("TINYNET_CACHE")
-    return Path(named).expanduser() if named else Path(pooch.os_cache("tinynet"))
+    if named:
+        return Path(named).expanduser()
+    import pooch  # here, because nothing else of the library needs it: tinynet is imported where it is missing
+
+    return Path(pooch.os_cache("tinynet"))
 
 
 @dataclass(frozen=True)
