@@ -81,7 +81,7 @@ def cells(own: Record, peer: Record | None) -> str:
     """ms | PyTorch ms | which | ratio | TFLOP/s | of the roofline"""
     rate = results.number(own["flops"] / own["s"] if own["flops"] else None, ".1f", 1e-12)
     share = results.number(None if own["floor_s"] is None else own["floor_s"] / own["s"], ".0%")
-    theirs = f"{peer['s'] * 1e3:.3f} | {peer['who']} | {own['s'] / peer['s']:.2f}" if peer else " | | "
+    theirs = f"{peer['s'] * 1e3:.3f} | {peer['who']} | {own['s'] / peer['s']:.2f}" if peer else " |  | "
     return f"{own['s'] * 1e3:.3f} | {theirs} | {rate} | {share}"
 
 

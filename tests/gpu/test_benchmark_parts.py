@@ -17,11 +17,10 @@ def test_medians_by_turns(module):
     assert "".join(calls) == ".a.b" * 5
 
 
-def test_towers_where_they_can_be_made(simulated_gpu, module, main, monkeypatch):
+def test_towers_where_they_can_be_made(simulated_gpu, module, monkeypatch):
     """On this tinynet or one that is to come: a model which takes `devices` is timed, the split beside the whole."""
     devices = module("gpu_devices")
     monkeypatch.setattr(simulated_gpu.cuda.runtime, "deviceSynchronize", lambda: None, raising=False)
-    monkeypatch.setattr(devices.gpu_nets, "batch", None)
     made = []
 
     def alexnet(preset="paper", num_classes=10, devices=None):
