@@ -6,7 +6,8 @@ an element which no kernel writes is seen.
 
 A layer's y and dx must lie within BOUNDS of the reference (relative, L2 norm), and so must its parameters' gradients.
 The whole step is the net as training runs it, with its passes over several layers, dropout, loss and update, in fp32:
-there rounding may choose another side of a ReLU or another maximum, so that its bounds are those of peers.py.
+there rounding may choose another side of a ReLU or another maximum, so that its bounds are those of the
+CPU's benchmarks (peers.py, worker.py).
 """
 
 import copy
@@ -92,7 +93,7 @@ def check_step(net: str, batch_size: int, seed: int, where: str) -> list[Row]:
         decay = WEIGHT_DECAY * parameter.weight_decay_mult
         expected[f"new {name}"] = w - lr * (found[f"d {name}"].astype(float) + decay * w)
     errors = {key: worker.relative_error(found[key], expected[key]) for key in expected}
-    bounds = {"logits": peers.LOGITS_TOLERANCE, "loss": peers.LOGITS_TOLERANCE, "d": peers.GRADIENTS_TOLERANCE}
+    bounds = {"logits": peers.LOGITS_TOLERANCE, "loss": peers.LOGITS_TOLERANCE, "d": worker.GRADIENTS_TOLERANCE}
     wrong = [key for key, error in errors.items() if not error <= bounds.get(key.partition(" ")[0], UPDATED)]
     about = {"net": net, "batch_size": batch_size, "layer": "step", "precision": "fp32"}
     worst = {kind: max((e for key, e in errors.items() if key.startswith(kind)), key=_badness) for kind in KINDS}

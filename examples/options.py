@@ -10,6 +10,7 @@ from tinynet import data
 from tinynet.device import checked_device
 from tinynet.errors import DeviceError
 from tinynet.models import PRESETS
+from tinynet.ops.precision import PRECISIONS, check_precision_on
 
 PHOTOS = "photos"  # a folder of class folders
 TOWERS = 2  # of the nets that can be split
@@ -28,6 +29,7 @@ MODELS: dict[str, dict[str, Any]] = {
 COMMON: dict[str, Any] = {
     **{"data_dir": None, "train_size": None, "val_size": None, "image_size": None, "preset": None, "num_classes": None},
     **{"momentum": 0.9, "weight_decay": 5e-4, "patience": None, "workers": 0, "seed": 0, "devices": "cpu"},
+    "precision": "fp32",
     **{"pretrained": None, "freeze": [], "out": None, "checkpoint_minutes": 10.0, "quiet": False, "tensorboard": False},
     **{"graph": False, "resume": None, "evaluate": None, "ten_crop": False},
 }
@@ -58,7 +60,7 @@ WITH_RESUME = {
 }
 WITH_EVALUATE = {
     *("evaluate", "data", "data_dir", "train_size", "val_size", "seed"),
-    *("batch_size", "ten_crop", "workers", "quiet", "devices"),
+    *("batch_size", "ten_crop", "workers", "quiet", "devices", "precision"),
 }
 
 
@@ -90,6 +92,15 @@ def parse_arguments(description: str) -> argparse.Namespace:
             parser.error(f"argument --devices: {error}; the CPU serves, too: --devices {instead}")
     if given.get("graph") and "resume" not in given and not given.get("devices", "cpu").isdecimal():
         wrong("graph", "it with --devices and the number of a GPU", "a CUDA graph runs on one GPU alone")
+    if "precision" in given and "resume" not in given:
+        places = device_names(given.get("devices", "cpu"))
+        if places == ("cpu",) * len(places) and given["precision"] != "fp32":
+            wrong("precision", "fp32 with --devices cpu", "the others are for a GPU, such as --devices 0")
+        try:
+            for where in places:
+                check_precision_on(where, given["precision"])
+        except DeviceError as error:
+            parser.error(f"argument --precision: {error}")
     if "resume" in given:
         refuse_beside("resume", WITH_RESUME, "a run goes on with its own settings")
         return argparse.Namespace(**given, given=set(given))
@@ -186,6 +197,8 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
         "cpu,cpu or 0,0, one for each tower of the net (default: cpu)")  # fmt: skip
     add("--graph", action="store_true", help="on a GPU: record a step once and replay it, which spares the host work; "
         "the numbers are the same")  # fmt: skip
+    add("--precision", choices=PRECISIONS, help="of a GPU's products: fp32; tf32x3, as exact, on tensor cores; tf32 or "
+        "bf16, faster and less exact (default: fp32)")  # fmt: skip
     add = parser.add_argument_group("the run").add_argument
     add("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DATA-N, N the first free number)")
     add("--resume", type=Path, metavar="PATH", help="go on with a run: its folder, or a checkpoint in it")

@@ -42,6 +42,7 @@ from tinynet.errors import DeviceError, Terminated
 from tinynet.evaluate import evaluate
 from tinynet.files import atomic_write, cannot_write
 from tinynet.layers import Layer
+from tinynet.ops.precision import check_precision_on
 from tinynet.optim import SGD
 from tinynet.parallel import Split
 from tinynet.plots import RunPictures
@@ -125,6 +126,7 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
             raise ValueError(f"--resume: expected the pictures that the run began with, got others in {args.data}")
     metadata["data"] = config["data"]
     freeze(model, args.freeze)
+    model.set_precision(args.precision)
     options = {"seed": args.seed, "mean": mean, "std": std, "workers": args.workers}
     train_loader = Loader(train_set, args.batch_size, view=training_view(args, train_set), **options)
     val_loader = Loader(val_set, args.batch_size, view=CentreCrop(args.image_size), shuffle=False, **options)
@@ -197,13 +199,18 @@ def go_on(args: argparse.Namespace) -> None:
         | {"epochs": checkpoint.state.get("epochs", config["epochs"]), "quiet": False, "tensorboard": False}
     )
     settings |= {"out": checkpoint.path.resolve().parent.parent} | vars(args)
+    places = device_names(settings["devices"])
     try:
-        for device in device_names(settings["devices"]):
-            checked_device(device)
+        for where in places:
+            checked_device(where)
+            check_precision_on(where, settings["precision"])
     except DeviceError as error:
         raise DeviceError(f"--resume: the run was on {settings['devices']}: {error}; --devices says another") from error
     if settings["devices"] == "cpu" and "graph" not in args.given:
         settings["graph"] = False  # a run of a GPU goes on here
+    if set(places) == {"cpu"} and settings["precision"] != "fp32":
+        text = f"the run was in {settings['precision']}; on the CPU it goes on in float32"
+        say(f"train_alexnet.py: warning: {text}", error=True)
     for name in ("data_dir", "pretrained"):
         settings[name] = settings[name] and Path(settings[name])
     if data_kind(settings["data"]) != config["data_kind"]:
@@ -251,6 +258,7 @@ def measure(args: argparse.Namespace) -> None:
         what = {key: found[key] for key in ("model", "preset", "num_classes", "in_channels", "image_size")}
         nets.append(network(**what, devices=device_names(args.devices)))
         load_pretrained(nets[-1], path)
+        nets[-1].set_precision(args.precision)
     view = TenCrop(args.image_size) if args.ten_crop else CentreCrop(args.image_size)
     scale = {"mean": unpack_mean(first["mean"]), "std": first["std"]}
     batch_size = max(1, args.batch_size // view.views)

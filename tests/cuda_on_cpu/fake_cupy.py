@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from . import CpuModule
+from .fake_cublas import CUDA_R_32F, CUDA_R_64F, FakeCublas
 from .fake_memory import MemoryPool
 from .fake_streams import Event, Stream
 
@@ -27,7 +28,8 @@ class Device:
 
     current = 0
     compute_capability = "90"
-    attributes = {"MultiProcessorCount": 2}  # noqa: RUF012 - as CuPy has it; few, so that small work fills them
+    # as CuPy has it; few multiprocessors, so that small work fills them
+    attributes = {"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 227 << 10}  # noqa: RUF012
     before: list[int]
 
     def __init__(self, number=None):
@@ -41,6 +43,10 @@ class Device:
 
     def __exit__(self, *failure):
         Device.current = self.before.pop()
+
+    @property
+    def cublas_handle(self):
+        return f"handle of device {self.id}"
 
     def __eq__(self, other):
         return isinstance(other, Device) and self.id == other.id
@@ -195,10 +201,13 @@ class FakeCupy(types.ModuleType):
             getDeviceCount=lambda: self.devices,
             memGetInfo=lambda: (self.memory, self.memory),
             getDeviceProperties=lambda number: {"name": f"simulated {number}".encode()},
+            CUDA_R_32F=CUDA_R_32F,
+            CUDA_R_64F=CUDA_R_64F,
         )
         self.cuda = types.SimpleNamespace(Device=Device, MemoryPool=MemoryPool, runtime=runtime)
         self.cuda.Event, self.cuda.Stream = (type(kind.__name__, (kind,), {"fake": self}) for kind in (Event, Stream))
         self.cuda.using_allocator, self.cuda.alloc_pinned_memory = self._using_allocator, bytearray
+        self.cuda.cublas = FakeCublas(self)
         self.cuda.get_elapsed_time = lambda begin, end: 1e3 * (end.seconds - begin.seconds)
         self.__version__ = "a stand-in"
 
@@ -255,14 +264,6 @@ class FakeCupy(types.ModuleType):
         array = self.empty(values.shape, values.dtype)
         array.memory[...] = values
         return array
-
-    def matmul(self, a, b, out=None):
-        self.refuse_while_recording("calling cuBLAS API", NotImplementedError)
-        left, right = a.memory, a._operand(b)
-        if out is None:
-            return a._new(lambda: np.matmul(left, right))
-        out[...] = a._new(lambda: np.matmul(left, right))
-        return out
 
     def _check_device(self):
         if not 0 <= Device.current < self.devices:

@@ -15,6 +15,7 @@ from cuda_on_cpu.fake_cupy import FakeCupy
 from gpu.tiny_benchmark import module  # noqa: F401 - a fixture
 from tinynet import cuda, device
 from tinynet.errors import DeviceError
+from tinynet.ops import precision
 from tinynet.ops.gpu import conv_paths, elementwise
 
 STAND_IN_ONLY = "allocations", "devices", "launches", "memory", "reset", "synchronisations"
@@ -60,7 +61,8 @@ def _simulated(tmp_path_factory):
 @pytest.fixture
 def _fresh():
     """Nothing is kept from another test's GPU."""
-    caches = cuda._compiled, device._try_out, conv_paths.multiprocessors
+    caches = cuda._compiled, device._try_out, conv_paths.multiprocessors, conv_paths.shared_memory
+    caches = *caches, precision.compute_capability
     for cache in caches:
         cache.cache_clear()
     elementwise._tables.clear()

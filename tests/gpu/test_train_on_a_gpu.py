@@ -70,3 +70,44 @@ def test_no_memory_in_the_middle_of_a_run_keeps_the_last_checkpoint(gpu, quick, 
     gpu.reset()
     monkeypatch.chdir(tmp_path)
     assert list((tmp_path / "run" / "checkpoints").glob("*.safetensors"))
+
+
+# --- precision --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_run_keeps_its_precision(quick, tmp_path, capfd):
+    for precision in ("fp32", "bf16"):
+        assert quick(*SIZES, "--out", precision, "--devices", "0", "--precision", precision) == 0
+        config = json.loads((tmp_path / precision / "config.json").read_text("utf-8"))
+        assert config["precision"] == precision
+    exact, coarse = losses(tmp_path / "fp32"), losses(tmp_path / "bf16")
+    assert coarse != pytest.approx(exact, rel=1e-6)
+    assert coarse == pytest.approx(exact, rel=0.02)
+
+    capfd.readouterr()
+    assert quick("--resume", "bf16", "--epochs", "2", "--devices", "cpu", "--quiet") == 0
+    assert "warning: the run was in bf16; on the CPU it goes on in float32" in capfd.readouterr().err
+    assert quick("--resume", "bf16", "--epochs", "3", "--devices", "1", "--quiet") == 0
+    assert capfd.readouterr().err == ""
+    with pytest.raises(SystemExit) as end:
+        quick("--resume", "bf16", "--precision", "fp32")
+    assert end.value.code == 2
+    assert "argument --precision: expected none beside --resume" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("where", [(), ("--devices", "cpu")])
+def test_a_precision_for_the_cpu_is_wrong_usage(program, capfd, where):
+    with pytest.raises(SystemExit) as end:
+        program(*SIZES, *where, "--precision", "tf32")
+    assert end.value.code == 2
+    text = "argument --precision: expected fp32 with --devices cpu, got 'tf32'; the others are for a GPU"
+    assert text in capfd.readouterr().err
+
+
+def test_a_precision_that_the_gpu_has_not_is_wrong_usage(gpu, program, capfd, monkeypatch):
+    monkeypatch.setattr(gpu.cuda.Device, "compute_capability", "70")
+    with pytest.raises(SystemExit) as end:
+        program(*SIZES, "--devices", "0", "--precision", "bf16")
+    assert end.value.code == 2
+    assert 'argument --precision: cuda:0: precision "bf16" needs tensor cores' in capfd.readouterr().err

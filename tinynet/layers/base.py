@@ -13,6 +13,7 @@ from tinynet.device import as_type, assign, checked_device, cpu_copy, device_of,
 from tinynet.errors import BackwardBeforeForwardError, NonFiniteError
 from tinynet.ops.elementwise import add_to, all_finite
 from tinynet.ops.matmul import matmul
+from tinynet.ops.precision import checked_precision
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 Size = int | str  # of one axis: a number that must match, or a letter for any
@@ -78,17 +79,17 @@ class Parameter:
         """grad += gradient, on whichever device they are."""
         add_to(self.grad, gradient)
 
-    def add_product_to_grad(self, a: np.ndarray, b: np.ndarray) -> None:
-        """grad += a @ b; just after a zero_grad the product goes straight to its place."""
+    def add_product_to_grad(self, a: np.ndarray, b: np.ndarray, precision: str = "fp32") -> None:
+        """grad += a @ b; just after a zero_grad the product goes straight to its place. precision: on a GPU."""
         if (
             self._grad_is_zero
             and self._grad.dtype == np.result_type(a.dtype, b.dtype)
             and self._grad.flags.c_contiguous
         ):
-            matmul(a, b, out=self._grad)
+            matmul(a, b, out=self._grad, precision=precision)
             self._grad_is_zero = False
         else:
-            self.add_to_grad(matmul(a, b))
+            self.add_to_grad(matmul(a, b, precision=precision))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -298,6 +299,17 @@ class Layer:
         """Let random layers draw what belongs to training step `step`: a resumed or repeated step draws the same."""
         for child in self.children().values():
             child.at_step(step)
+        return self
+
+    def set_precision(self, precision: str) -> Self:
+        """Let every Conv2d and Linear inside compute in "fp32" (the default), "tf32x3", "tf32" or "bf16" when on a GPU:
+        see `tinynet.ops.precision`.
+
+        Raises ValueError for any other name.
+        """
+        checked_precision(precision, str(self))
+        for child in self.children().values():
+            child.set_precision(precision)
         return self
 
     @property

@@ -2,7 +2,8 @@ import numpy as np
 
 from tinynet import init
 from tinynet.device import as_type
-from tinynet.layers.base import Layer, Parameter
+from tinynet.layers.base import Parameter
+from tinynet.layers.precision import WithPrecision
 from tinynet.ops import conv_paths, elementwise
 from tinynet.ops.conv2d import col2im, im2col
 from tinynet.ops.layout import batch_last
@@ -11,7 +12,7 @@ from tinynet.ops.window import Pair, checked_counts, checked_window, window_outp
 from tinynet.ops.winograd import KeptKernels
 
 
-class Conv2d(Layer):
+class Conv2d(WithPrecision):
     """y[n, o, oh, ow] = bias[o] + sum over c, kh, kw of weight[o, c, kh, kw] * x[n, c, h, w],
     h = oh*stride - padding + kh*dilation, w likewise; x is zero outside the picture.
 
@@ -25,10 +26,11 @@ class Conv2d(Layer):
     That is what `algorithm="im2col"` computes, line by line below. The default, "auto", takes a faster way to the same
     numbers, up to rounding: "panels", the same product some columns at a time, or "winograd" (Lavin and Gray 2016),
     which takes fewer multiplications. `path` tells which; each name forces its way. See `tinynet.ops.conv_paths`.
+    precision: of the products on a GPU, forward and backward; see `tinynet.ops.precision`.
 
     Every size is a whole number or a pair (h, w). Initial values: He's normal for weight (`tinynet.init.he_normal`), 0
     for bias. Raises ValueError if groups does not divide both numbers of channels, the kernel does not fit, or the
-    algorithm is unknown or "winograd" for a kernel that it cannot do.
+    algorithm or the precision is unknown, or the algorithm "winograd" for a kernel that it cannot do.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Conv2d(Layer):
         bias: bool = True,
         seed: int = 0,
         algorithm: str = "auto",
+        precision: str = "fp32",
     ):
         self.window = checked_window("Conv2d", kernel_size, stride, padding, dilation)
         checked_counts("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
@@ -56,7 +59,7 @@ class Conv2d(Layer):
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
         self._kept: KeptKernels | None = None  # in evaluation mode, where weights stay as they are
         self._algorithm = "auto"
-        self.algorithm = algorithm
+        self.algorithm, self.precision = algorithm, precision
 
     def forward(self, x, relu=False):
         """y, or with relu=True max(y, 0), which costs nothing while y is in the cache."""
@@ -70,9 +73,10 @@ class Conv2d(Layer):
         elif self._kept is None:
             self._kept = KeptKernels()
         if (path := self.path(x.shape)) != "im2col":
-            return conv_paths.forward(path, x, weight, bias, (OH, OW), self.window, self.groups, relu, self._kept)
+            how = self._kept, self.precision
+            return conv_paths.forward(path, x, weight, bias, (OH, OW), self.window, self.groups, relu, *how)
         cols = im2col(x, *self.window).reshape(self.groups, -1, OH * OW * N)
-        y = matmul(self._rows(weight), cols)  # (G, O/G, OH*OW*N)
+        y = matmul(self._rows(weight), cols, precision=self.precision)  # (G, O/G, OH*OW*N)
         if bias is not None:
             elementwise.add_bias(y.reshape(O, -1), bias)
         y = y.reshape(O, OH, OW, N).transpose(3, 0, 1, 2)
@@ -88,20 +92,22 @@ class Conv2d(Layer):
         if self.bias is not None:
             self.bias.add_to_grad(conv_paths.bias_gradient(dy))
         if (path := self.path(x.shape)) != "im2col":
-            dweight = conv_paths.weight_gradient(path, x, dy, weight.shape, self.window, self.groups)
+            how = self.window, self.groups, self.precision
+            dweight = conv_paths.weight_gradient(path, x, dy, weight.shape, *how)
         else:
             dy_rows = batch_last(dy).reshape(self.groups, self.out_channels // self.groups, -1)
             cols = im2col(x, *self.window).reshape(self.groups, -1, dy_rows.shape[2])  # cheaper to make than to keep
-            dweight = matmul(dy_rows, cols.transpose(0, 2, 1)).reshape(weight.shape)
+            dweight = matmul(dy_rows, cols.transpose(0, 2, 1), precision=self.precision).reshape(weight.shape)
         self.weight.add_to_grad(dweight)
 
     def backward_input(self, dy):
         """dx."""
         x, dy, weight = self._of_one_dtype(dy)
         if (path := self.path(x.shape)) != "im2col":
-            return conv_paths.input_gradient(path, dy, weight, x.shape, self.window, self.groups)
+            how = self.window, self.groups, self.precision
+            return conv_paths.input_gradient(path, dy, weight, x.shape, *how)
         dy_rows = batch_last(dy).reshape(self.groups, self.out_channels // self.groups, -1)
-        dcols = matmul(self._rows(weight).transpose(0, 2, 1), dy_rows)
+        dcols = matmul(self._rows(weight).transpose(0, 2, 1), dy_rows, precision=self.precision)
         return col2im(dcols.reshape(-1, dy_rows.shape[2]), x.shape, *self.window)
 
     def _of_one_dtype(self, dy):
@@ -153,5 +159,5 @@ class Conv2d(Layer):
         kernel_size, stride, padding, dilation = self.window
         more = f", dilation={dilation}" * (dilation != (1, 1)) + f", groups={self.groups}" * (self.groups != 1)
         more += ", bias=False" * (self.bias is None)
-        more += f", algorithm={self.algorithm!r}" * (self.algorithm != "auto")
+        more += f", algorithm={self.algorithm!r}" * (self.algorithm != "auto") + self.precision_option()
         return f"{self.in_channels}, {self.out_channels}, {kernel_size}, stride={stride}, padding={padding}{more}"

@@ -5,7 +5,8 @@
     "winograd"  fewer products, for kernels that are square after their stride is taken apart (`winograd`, `cook_toom`)
 
 `choose` estimates the work of the two fast ones from the shapes and takes the lesser. Arrays here are (N, C, H, W) with
-any strides; the results have the batch innermost in memory.
+any strides; the results have the batch innermost in memory. `precision` is what the twins on a GPU go by
+(`tinynet.ops.precision`).
 """
 
 import numpy as np
@@ -81,6 +82,7 @@ def forward(
     groups: int,
     relu: bool,
     kept: winograd.KeptKernels | None = None,
+    precision: str = "fp32",
 ) -> np.ndarray:
     """y (N, O, *output); negative values become 0 if relu. `kept`: of this layer, if its weight stays for a while."""
     y = buffers.empty((len(weight), *output, len(x)), x.dtype)
@@ -95,7 +97,13 @@ def forward(
 
 @with_gpu_twin
 def weight_gradient(
-    algorithm: str, x: np.ndarray, dy: np.ndarray, shape: tuple[int, ...], window: Window, groups: int
+    algorithm: str,
+    x: np.ndarray,
+    dy: np.ndarray,
+    shape: tuple[int, ...],
+    window: Window,
+    groups: int,
+    precision: str = "fp32",
 ) -> np.ndarray:
     """dweight of `shape` (O, C/groups, KH, KW)."""
     with one_thread_blas():
@@ -114,7 +122,13 @@ def bias_gradient(dy: np.ndarray) -> np.ndarray:
 
 @with_gpu_twin
 def input_gradient(
-    algorithm: str, dy: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], window: Window, groups: int
+    algorithm: str,
+    dy: np.ndarray,
+    weight: np.ndarray,
+    shape: tuple[int, ...],
+    window: Window,
+    groups: int,
+    precision: str = "fp32",
 ) -> np.ndarray:
     """dx of `shape` (N, C, H, W)."""
     N, C, H, W = shape

@@ -73,8 +73,9 @@ def one_thread_blas() -> Iterator[None]:
 
 
 @with_gpu_twin
-def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """a @ b for matrices or equal stacks of them: (..., M, K) @ (..., K, N) -> (..., M, N), into `out` if given."""
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None, precision: str = "fp32") -> np.ndarray:
+    """a @ b for matrices or equal stacks of them: (..., M, K) @ (..., K, N) -> (..., M, N), into `out` if given, which
+    is neither a nor b. precision: on a GPU (`tinynet.ops.precision`)."""
     (M, K), N = a.shape[-2:], b.shape[-1]
     if out is None:
         out = buffers.empty((*a.shape[:-1], N), np.result_type(a, b))

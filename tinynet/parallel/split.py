@@ -202,6 +202,10 @@ class Split(Layer):
     def _follow(layer: Layer, whole: Layer) -> None:
         """What may be changed about a layer is changed in the whole net."""
         layer.training, layer.input_grad = whole.training, whole.input_grad
+        if isinstance(layer, Conv2d | Linear) and isinstance(whole, Conv2d | Linear):
+            layer.precision = whole.precision
+        if isinstance(layer, Conv2d) and isinstance(whole, Conv2d):
+            layer.algorithm = whole.algorithm
         if isinstance(layer, Dropout) and isinstance(whole, Dropout):
             layer.step = whole.step
 
