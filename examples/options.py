@@ -31,7 +31,7 @@ COMMON: dict[str, Any] = {
     **{"momentum": 0.9, "weight_decay": 5e-4, "patience": None, "workers": 0, "seed": 0, "devices": "cpu"},
     "precision": "fp32",
     **{"pretrained": None, "freeze": [], "out": None, "checkpoint_minutes": 10.0, "quiet": False, "tensorboard": False},
-    **{"graph": False, "resume": None, "evaluate": None, "ten_crop": False},
+    **{"graph": False, "trace": None, "resume": None, "evaluate": None, "ten_crop": False},
 }
 IMAGE_SIZES = {"shapes": 32, "mnist": 28, "fashion-mnist": 28, "cifar-10": 32, PHOTOS: 64}  # for alexnet_mini
 INPUT_SIZES = {"paper": 227, "torchvision": 224}  # of the presets of alexnet
@@ -49,6 +49,7 @@ SCHEDULES = {
 WITH_RESUME = {
     "devices",
     "graph",
+    "trace",
     "resume",
     "epochs",
     "workers",
@@ -92,6 +93,13 @@ def parse_arguments(description: str) -> argparse.Namespace:
             parser.error(f"argument --devices: {error}; the CPU serves, too: --devices {instead}")
     if given.get("graph") and "resume" not in given and not given.get("devices", "cpu").isdecimal():
         wrong("graph", "it with --devices and the number of a GPU", "a CUDA graph runs on one GPU alone")
+    if "trace" in given:
+        if "resume" not in given and "," not in given.get("devices", "cpu"):
+            wrong(
+                "trace", "it with --devices and several devices, such as cpu,cpu", "it shows what crosses between them"
+            )
+        if given["trace"].suffix != ".json" or not given["trace"].parent.is_dir():
+            wrong("trace", "a file whose name ends with .json, in a folder that exists")
     if "precision" in given and "resume" not in given:
         places = device_names(given.get("devices", "cpu"))
         if places == ("cpu",) * len(places) and given["precision"] != "fp32":
@@ -197,6 +205,8 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
         "cpu,cpu or 0,0, one for each tower of the net (default: cpu)")  # fmt: skip
     add("--graph", action="store_true", help="on a GPU: record a step once and replay it, which spares the host work; "
         "the numbers are the same")  # fmt: skip
+    add("--trace", type=Path, metavar="FILE.json", help="with several devices: write when each computed and copied in the "
+        "third step, for chrome://tracing or ui.perfetto.dev, and as a picture beside it")  # fmt: skip
     add("--precision", choices=PRECISIONS, help="of a GPU's products: fp32; tf32x3, as exact, on tensor cores; tf32 or "
         "bf16, faster and less exact (default: fp32)")  # fmt: skip
     add = parser.add_argument_group("the run").add_argument

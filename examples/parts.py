@@ -3,13 +3,14 @@
 import argparse
 import base64
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from options import PHOTOS
 
 import tinynet
-from tinynet import data
+from tinynet import data, plots
 from tinynet.checkpoint import layer_names
 from tinynet.data import Augment, CentreCrop, Dataset
 from tinynet.evaluate import evaluation_mode
@@ -17,6 +18,7 @@ from tinynet.layers import Layer
 from tinynet.models import alexnet, alexnet_mini
 from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau
 from tinynet.parallel import Split
+from tinynet.parallel.timeline import STEP, Timeline, write_chrome_trace
 from tinynet.progress import say
 
 COLOUR_NOISE = 0.1  # section 4.1
@@ -78,6 +80,28 @@ def crossing(model: Split, in_channels: int, image_size: int) -> dict[str, int]:
         model.backward(model(np.zeros((1, in_channels, image_size, image_size), np.float32)))
     model.zero_grad()
     return model.crossed
+
+
+class Trace:
+    """A Trainer's callback that writes the timeline of a split model's third step: a Chrome trace, and a picture."""
+
+    def __init__(self, model: Split, path: Path):
+        self.model, self.path, self.picture = model, path, path.with_suffix(".png")
+        self.timeline: Timeline | None = Timeline(model)
+        model.recorder = self.timeline
+
+    def __call__(self, trainer: Any, record: dict[str, Any]) -> None:
+        if self.timeline is None or not (self.timeline.done or record["event"] == "final"):
+            return
+        spans, self.timeline, self.model.recorder = self.timeline.spans(), None, None
+        if not spans:
+            text = f"the run ended before its step number {STEP}, of which --trace was to write: no {self.path}"
+            say(f"train_alexnet.py: warning: {text}", error=True)
+            return
+        write_chrome_trace(spans, self.path)
+        plots.save_figure(plots.timeline(spans), self.picture)
+        if not trainer.quiet:
+            say(f"trace  of step {STEP} in {self.path} and {self.picture}")
 
 
 def where_it_computes(model: Any) -> str:

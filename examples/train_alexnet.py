@@ -22,6 +22,7 @@ import numba
 import numpy as np
 from options import COMMON, PHOTOS, data_kind, device_names, parse_arguments
 from parts import (
+    Trace,
     crossing,
     freeze,
     input_scale,
@@ -45,7 +46,7 @@ from tinynet.layers import Layer
 from tinynet.ops.precision import check_precision_on
 from tinynet.optim import SGD
 from tinynet.parallel import Split
-from tinynet.plots import RunPictures
+from tinynet.plots import RunPictures, save_figure, towers
 from tinynet.progress import say
 from tinynet.run_folder import LOG
 from tinynet.train import Trainer
@@ -150,6 +151,14 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
             say(f"cross  {total:,} bytes a picture ({each}), {total * args.batch_size:,} a step, from tower to tower")
         say(f"learn  {steps}, from rate {args.lr:g}")
         say(f"write  to {args.out}")
+    if isinstance(model, Split):
+        save_figure(towers(model, (train_set.channels, args.image_size, args.image_size)), args.out / "towers.png")
+        if args.trace:
+            callbacks.append(Trace(model, args.trace))
+    elif args.trace:
+        raise ValueError(
+            f"--trace: expected a run on several devices, got one on {args.devices}; add --devices cpu,cpu"
+        )
     callbacks.append(RunPictures(train_set, val_set, train_loader, val_loader))
     Trainer(
         model,
@@ -196,7 +205,12 @@ def go_on(args: argparse.Namespace) -> None:
     settings = (
         COMMON
         | config
-        | {"epochs": checkpoint.state.get("epochs", config["epochs"]), "quiet": False, "tensorboard": False}
+        | {
+            "epochs": checkpoint.state.get("epochs", config["epochs"]),
+            "quiet": False,
+            "tensorboard": False,
+            "trace": None,
+        }
     )
     settings |= {"out": checkpoint.path.resolve().parent.parent} | vars(args)
     places = device_names(settings["devices"])
