@@ -205,8 +205,8 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
         "cpu,cpu or 0,0, one for each tower of the net (default: cpu)")  # fmt: skip
     add("--graph", action="store_true", help="on a GPU: record a step once and replay it, which spares the host work; "
         "the numbers are the same")  # fmt: skip
-    add("--trace", type=Path, metavar="FILE.json", help="with several devices: write when each computed and copied in the "
-        "third step, for chrome://tracing or ui.perfetto.dev, and as a picture beside it")  # fmt: skip
+    add("--trace", type=Path, metavar="FILE.json", help="with several devices: write when each computed and copied in "
+        "the third step, for chrome://tracing or ui.perfetto.dev, and as a picture beside it")  # fmt: skip
     add("--precision", choices=PRECISIONS, help="of a GPU's products: fp32; tf32x3, as exact, on tensor cores; tf32 or "
         "bf16, faster and less exact (default: fp32)")  # fmt: skip
     add = parser.add_argument_group("the run").add_argument
