@@ -64,12 +64,16 @@ class FakeCublas:
         if not a_type == b_type == c_type or (compute == self.CUBLAS_COMPUTE_64F) != (c_type == CUDA_R_64F):
             raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
         dtype, rounded = DTYPES[c_type], self.ROUNDING[compute]
-        left = rounded(_matrix(a, *((m, k) if op_a == self.CUBLAS_OP_N else (k, m)), lda, dtype))
-        right = rounded(_matrix(b, *((k, n) if op_b == self.CUBLAS_OP_N else (n, k)), ldb, dtype))
-        product = (left if op_a == self.CUBLAS_OP_N else left.T) @ (right if op_b == self.CUBLAS_OP_N else right.T)
-        result = _matrix(c, m, n, ldc, dtype)
-        before = _number(beta, dtype) * result if _number(beta, dtype) else 0  # not read if beta is 0: it may be NaN
-        result[...] = _number(alpha, dtype) * product + before
+        left = _matrix(a, *((m, k) if op_a == self.CUBLAS_OP_N else (k, m)), lda, dtype)
+        right = _matrix(b, *((k, n) if op_b == self.CUBLAS_OP_N else (n, k)), ldb, dtype)
+        left, right = (left if op_a == self.CUBLAS_OP_N else left.T), (right if op_b == self.CUBLAS_OP_N else right.T)
+        result, (alpha, beta) = _matrix(c, m, n, ldc, dtype), (_number(each, dtype) for each in (alpha, beta))
+
+        def multiply():
+            before = beta * result if beta else 0  # not read if beta is 0: it may be NaN
+            result[...] = alpha * (rounded(left) @ rounded(right)) + before
+
+        self.fake.do(multiply)
         self.calls.append(compute)
 
 
