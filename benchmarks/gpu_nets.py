@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -87,4 +88,5 @@ def placed(name: str, precision: str, where: str) -> Sequential:
 
 def release() -> None:
     """Give the memory that nobody uses back to the GPU, for the other library."""
+    gc.collect()  # what hangs together in circles, such as a model and what calls it
     device.cupy().get_default_memory_pool().free_all_blocks()

@@ -60,7 +60,7 @@ def torch() -> Any:
 def usable(where: str) -> str:
     """Why PyTorch cannot be compared with on `where`; "" if it can."""
     try:
-        there = where == "cpu" or torch().cuda.is_available()
+        there = torch().cuda.is_available() or where == "cpu"
     except ImportError as error:
         return f"PyTorch cannot be imported: {error}"
     return "" if there else "this PyTorch sees no GPU"

@@ -79,7 +79,7 @@ def test_a_wrong_number_is_found(simulated_gpu, main, module, monkeypatch, capfd
     from tinynet.ops.gpu import conv_paths
 
     right = conv_paths.bias_gradient
-    monkeypatch.setattr(conv_paths, "bias_gradient", lambda dy: 1.001 * right(dy))
+    monkeypatch.setattr(conv_paths, "bias_gradient", lambda dy: right(dy) * 1.001)
     assert main(*TINY, "--device", "1") == 1
     assert "conv1    y" in (text := capfd.readouterr().out)
     assert "WRONG: dbias" in text
