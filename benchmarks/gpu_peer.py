@@ -188,7 +188,7 @@ def products(size: int, where: str) -> dict[str, Call]:
 
 def release() -> None:
     """Give the memory that nobody uses back to the GPU, for the other library; peaks begin anew."""
-    if "torch" in sys.modules and torch().cuda.is_available():
+    if sys.modules.get("torch") is not None and torch().cuda.is_available():
         torch().cuda.empty_cache()
         torch().cuda.reset_peak_memory_stats()
 
