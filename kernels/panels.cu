@@ -34,10 +34,11 @@
 //   <float, FMA, 64, 128>       41472     46080    127, 168, 168                                   4, 3, 3
 //   <double, FMA, 64, 64>       55296     55296    216, 234, 221                                   4
 //   <float, TF32, 128, 256>    108544    122880    198, 220, 216; BF16 207, 231, 229               1
-//   <float, TF32, 128, 128>     75776     81920    the same; TF32X3 254, 255, 255, 8 to 28 spilt   2
-//   <float, TF32, 64, 128>      55296     61440    128; TF32X3 126, 165, 166                       4, 4, 3 or 4, 3, 3
+//   <float, TF32, 128, 128>     75776     81920    the same; TF32X3 254, 255, 255 and 12 bytes     2
+//   <float, TF32, 64, 128>      55296     61440    127, 128, 144; TF32X3 126, 165, 168             4, 4, 3 or 4, 3, 3
 //
-// (blocks at a time: on a multiprocessor of an H100 or H200, which has 65536 registers, 228 KB and 4 tensor cores)
+// (blocks at a time: on a multiprocessor of an H100 or H200, which has 65536 registers, 228 KB and 4 tensor cores; the
+// Python twin of this table, which the launches go by, is in tinynet/ops/gpu/conv_paths.py)
 //
 //   grid x: tiles = ceil(rows / ROWS) * ceil(columns / COLUMNS), with the rows and columns of one group; for the input
 //           gradient columns = ceil(H / stride_h) * ceil(W / stride_w) * N
@@ -178,10 +179,14 @@ __global__ void __launch_bounds__(COLUMNS) panels_input_gradient(
 // and at most ceil(columns / 16) and 65535, where columns = OH * OW * N. As parts fill the GPU, the best tile is that
 // with the least overhang, tiles * ROWS * COLUMNS, and the largest among equals.
 
+// Blocks at a time: left to itself, the compiler aims at more, and some numbers no longer fit the registers.
+template <int ROWS, int COLUMNS>
+constexpr int AT_ONCE = COLUMNS == 256 ? 1 : COLUMNS == 64 ? 4 : ROWS == 128 ? 2 : 3;
+
 // partial[part] = dweight from the columns of a part; grid y is `parts`.
 // instances: <float, FMA, 128, 128>; <float, FMA, 64, 128>; <double, FMA, 64, 64>; <float, TF32, 128, 256>; <float, TF32, 128, 128>; <float, TF32, 64, 128>; <float, TF32X3, 128, 128>; <float, TF32X3, 64, 128>; <float, BF16, 128, 256>; <float, BF16, 128, 128>; <float, BF16, 64, 128>
 template <typename T, int ARITHMETIC, int ROWS, int COLUMNS>
-__global__ void __launch_bounds__(COLUMNS) panels_weight_gradient(
+__global__ void __launch_bounds__(COLUMNS, AT_ONCE<ROWS, COLUMNS>) panels_weight_gradient(
     const T* __restrict__ x /* C, H, W, N */, const T* __restrict__ dy /* O, OH, OW, N */,
     T* __restrict__ partial /* parts, O, C/groups, KH, KW */,
     int C, int H, int W, int N, int O, int OH, int OW, int KH, int KW, int stride_h, int stride_w,

@@ -62,6 +62,7 @@ template <typename T, int ARITHMETIC, int ROWS, int COLUMNS>
 struct Sums {  // float on the tensor cores
     static constexpr int HEIGHT = ROWS / 2 / 16, WIDTH = 64 / 8;
     static constexpr int STEP = ARITHMETIC == BF16 ? 16 : 8;  // values of k in one instruction
+    static constexpr int PART = ARITHMETIC == TF32X3 ? 2 : HEIGHT;  // of a's words: more of both kinds fit no registers
 
     const int member = threadIdx.x % 4;
     const int first_row = threadIdx.x / 32 % 2 * (ROWS / 2) + threadIdx.x % 32 / 4;
@@ -109,22 +110,31 @@ struct Sums {  // float on the tensor cores
         const int group = threadIdx.x % 32 / 4;
 #pragma unroll (ARITHMETIC == TF32X3 ? 1 : 2)
         for (int k = 0; k < DEPTH; k += STEP) {
-            Words<4> a[HEIGHT];
 #pragma unroll
-            for (int i = 0; i < HEIGHT * 4; i++) {
-                const int row = first_row + i / 4 * 16 + i % 2 * 8;
-                a[i / 4].template read<LayoutA>(i % 4, chunk_a, row, k + member + i % 4 / 2 * (STEP / 2));
+            for (int part = 0; part < HEIGHT; part += PART) {
+                if constexpr (PART < HEIGHT) __syncwarp();  // keeps the compiler from reading the next part's words now
+                add_part<LayoutA, LayoutB>(part, chunk_a, chunk_b, k, first_column + group);
             }
+        }
+    }
+
+    template <class LayoutA, class LayoutB>
+    __device__ void add_part(int part, const float* chunk_a, const float* chunk_b, int k, int column)
+    {
+        Words<4> a[PART];
 #pragma unroll
-            for (int j = 0; j < WIDTH; j++) {
-                Words<2> b;
-                const int column = first_column + j * 8 + group;
+        for (int i = 0; i < PART * 4; i++) {
+            const int row = first_row + (part + i / 4) * 16 + i % 2 * 8;
+            a[i / 4].template read<LayoutA>(i % 4, chunk_a, row, k + member + i % 4 / 2 * (STEP / 2));
+        }
 #pragma unroll
-                for (int i = 0; i < 2; i++)
-                    b.template read<LayoutB>(i, chunk_b, column, k + member + i * (STEP / 2));
+        for (int j = 0; j < WIDTH; j++) {
+            Words<2> b;
 #pragma unroll
-                for (int i = 0; i < HEIGHT; i++) multiply(sum[i][j], a[i], b);
-            }
+            for (int i = 0; i < 2; i++)
+                b.template read<LayoutB>(i, chunk_b, column + j * 8, k + member + i * (STEP / 2));
+#pragma unroll
+            for (int i = 0; i < PART; i++) multiply(sum[part + i][j], a[i], b);
         }
     }
 

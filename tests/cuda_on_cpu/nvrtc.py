@@ -27,6 +27,10 @@ from .source import kernel_names
 # Volta to Blackwell; left out are the modules for cars and robots (72, 87, 101) and 103, which is 100 for plain code
 ARCHITECTURES = (70, 75, 80, 86, 89, 90, 100, 120)
 AGED = re.compile(r"nvrtc: warning: Architectures prior to .* are deprecated.*")  # NVRTC 12.9 has no option against it
+SPILL = re.compile(
+    r"ptxas warning : Registers are spilled to local memory in function '\w+', (\d+) bytes spill stores.*\n?"
+)
+WARN_ON_SPILLS = "--warn-on-spills"  # an option of the assembler, ptxas
 
 
 class CompileError(AssertionError):
@@ -51,10 +55,19 @@ class Nvrtc:
         self._call("nvrtcGetSupportedArchs", known)
         return [architecture for architecture in _wanted(source) if architecture in known]
 
-    def cubin(self, source: Path, names: Sequence[str], architecture: int, include: Path | None = None) -> bytes:
-        """Machine code for the kernels `names`. Raises CompileError if the compiler has anything to say."""
-        with self._compiled(source, names, architecture, include) as (program, log):
-            if log:
+    def cubin(
+        self,
+        source: Path,
+        names: Sequence[str],
+        architecture: int,
+        include: Path | None = None,
+        spills: int | None = None,
+    ) -> bytes:
+        """Machine code for the kernels `names`. Raises CompileError if the compiler has anything to say, or if a kernel
+        stores more than `spills` bytes a thread to memory for want of registers (None: as many as it likes)."""
+        options = () if spills is None else (f"--ptxas-options={WARN_ON_SPILLS}",)
+        with self._compiled(source, names, architecture, include, *options) as (program, log):
+            if log := _without_few_spills(log, spills):
                 raise CompileError(f"{source.name} for sm_{architecture} with {self}:\n{log}")
             return self._bytes("nvrtcGetCUBIN", program)
 
@@ -119,18 +132,27 @@ class Nvcc:
         wanted = [architecture for architecture in _wanted(source) if architecture in known]
         return sorted({wanted[0], wanted[-1]})
 
-    def cubin(self, source: Path, names: Sequence[str], architecture: int, include: Path | None = None) -> bytes:
+    def cubin(
+        self,
+        source: Path,
+        names: Sequence[str],
+        architecture: int,
+        include: Path | None = None,
+        spills: int | None = None,
+    ) -> bytes:
         # taking the address of a kernel is what makes nvcc emit a template's code
         taken = "".join(f"  (void*){name},\n" for name in names)
         with tempfile.TemporaryDirectory() as folder:
             wrapper, output = Path(folder, "wrapper.cu"), Path(folder, "out.cubin")
             wrapper.write_text(f'#include "{source.as_posix()}"\nvoid* taken[] = {{\n{taken}}};\n', encoding="utf-8")
-            options = [f"-arch=sm_{architecture}", "-std=c++17", "-Werror=all-warnings", "-Wno-deprecated-gpu-targets"]
+            options = [f"-arch=sm_{architecture}", "-std=c++17", "-Wno-deprecated-gpu-targets"]
+            options += ["-Werror=all-warnings"] if spills is None else ["-Xptxas", WARN_ON_SPILLS]
             folders = [f"-I{folder}" for folder in (source.parent, include) if folder]
             command = [self.command, "-cubin", *options, *folders, "-o", str(output), str(wrapper)]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
-            if result.returncode or result.stderr:
-                raise CompileError(f"{source.name} for sm_{architecture} with nvcc:\n{result.stdout}{result.stderr}")
+            said = _without_few_spills(f"{result.stdout}{result.stderr}", spills)
+            if result.returncode or said:
+                raise CompileError(f"{source.name} for sm_{architecture} with nvcc:\n{said}")
             return output.read_bytes()
 
 
@@ -166,6 +188,11 @@ def symbol(name: str) -> bytes:
             return code.encode()
         code += LETTERS.get(word) or f"Li{word.replace('-', 'n')}E"
     return f"{code}{'E' if arguments else ''}".encode()
+
+
+def _without_few_spills(log, most):
+    """What the compiler said, less the warnings of no more than `most` bytes."""
+    return SPILL.sub(lambda spill: spill[0] if int(spill[1]) > (most or 0) else "", log).strip()
 
 
 def _wanted(source):

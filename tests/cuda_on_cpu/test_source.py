@@ -137,6 +137,31 @@ def test_symbols_of_instances(written):
         assert nvrtc.symbol(name) in compiler.cubin(source, kernel_names(source), compiler.architectures()[-1])
 
 
+# more numbers at once than the 64 registers of each of 1024 threads
+TOO_MANY = """
+__global__ void __launch_bounds__(1024) k(volatile float* x /* 96, 1024 */)
+{
+    float values[96];
+    #pragma unroll
+    for (int i = 0; i < 96; i++) values[i] = x[i * 1024 + threadIdx.x];
+    #pragma unroll
+    for (int i = 0; i < 96; i++) x[i * 1024 + threadIdx.x] = values[95 - i];
+}
+"""
+
+
+def test_what_does_not_fit_the_registers_is_an_error_where_asked_for(written):
+    compiler = nvrtc.find_compiler()
+    if compiler is None:
+        pytest.skip("compiling for GPUs needs NVRTC or nvcc; neither found")
+    source = written(TOO_MANY)
+    assert compiler.cubin(source, ["k"], 90)
+    assert compiler.cubin(source, ["k"], 90, spills=1000)
+    with pytest.raises(nvrtc.CompileError, match=r"spilled to local memory .* [0-9]+ bytes spill stores"):
+        compiler.cubin(source, ["k"], 90, spills=8)
+    assert compiler.cubin(written(KERNELS), ["plain"], 90, spills=0)
+
+
 def test_a_file_for_newer_gpus_only(written):
     compiler = nvrtc.find_compiler()
     if compiler is None:

@@ -18,6 +18,7 @@ LAYERS = {
     ),
     "conv by im2col": (lambda: Conv2d(6, 4, 3, bias=False, algorithm="im2col", groups=2), PICTURES),
     "conv, odd sizes": (lambda: Conv2d(3, 5, 5, stride=2, padding=2), (3, 3, 11, 10)),
+    "conv on tensor cores": (lambda: Conv2d(6, 8, 3, padding=1, precision="tf32x3"), PICTURES),
     "relu": (ReLU, PICTURES),
     "lrn": (LRN, PICTURES),
     "lrn of 3 channels": (lambda: LRN(3, 0.1, 0.6, 1.0, groups=2), PICTURES),

@@ -1,5 +1,6 @@
 """kernels/panels.cu on the CPU, in every instance, against a convolution by naive loops. No GPU needed."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
@@ -15,9 +16,14 @@ from kernel_checks import blank, orders, sparse
 from strategies import Window, convolutions
 
 from tinynet import cuda
+from tinynet.ops.gpu import conv_paths
+from tinynet.ops.precision import PRECISIONS, TENSOR_CORES
 
 PATH = cuda.kernel_path("panels")
-WITH_TENSOR_CORES = 80, 90  # the first with what ptx.cuh is about, and the one that the tiles are meant for
+TILED = "panels_forward", "panels_input_gradient", "panels_weight_gradient"
+# bytes of shared memory that a block may have at most (CUDA C++ Programming Guide, compute capabilities)
+MOST_SHARED = {70: 96, 75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
+FEW = 24  # bytes that an instance of TF32X3, which fills the registers to the last, may store elsewhere
 
 
 @dataclass(frozen=True)
@@ -230,27 +236,54 @@ def sum_parts(kernel, instance, partial, total, accumulate=0, **options):
 
 
 def test_every_instance_is_listed_here():
-    names = {f"panels_{kind}{i}" for kind in ("forward", "input_gradient", "weight_gradient") for i in INSTANCES}
+    names = {f"{name}{i}" for name in TILED for i in INSTANCES}
     names |= {f"panels_{kind}<{T}>" for kind in ("bias_gradient", "sum_parts") for T in ("float", "double")}
     assert set(kernel_names(PATH)) == names
 
 
+def launchable(architecture):
+    """{name of an instance that the library may launch on such a GPU: bytes of its shared memory}."""
+    chosen = {"float": [conv_paths.FLOAT[precision] for precision in PRECISIONS], "double": [conv_paths.DOUBLE]}
+    found = {}
+    for T, ways in chosen.items():
+        for way in ways if architecture >= TENSOR_CORES else ways[:1]:
+            for name in TILED:
+                for tile in way.tiles:
+                    shared = conv_paths.shared_bytes(name, way, np.dtype(cuda.TYPES[T]).itemsize, tile)
+                    if shared <= MOST_SHARED[architecture] << 10:
+                        found[f"{name}<{T}, {way.name}, {tile[0]}, {tile[1]}>"] = shared
+    return found
+
+
+def test_the_library_knows_every_instance_and_its_shared_memory():
+    wanted = {f"{name}{i}": i.shared("weight" in name) for name in TILED for i in INSTANCES}
+    assert launchable(90) == wanted
+    header = re.findall(r"^//   <(.+?)>? {2,}(\d+) +(\d+)", PATH.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(header) == 6
+    for instance, others, weight in header:
+        assert wanted[f"panels_forward<{instance}>"] == wanted[f"panels_input_gradient<{instance}>"] == int(others)
+        assert wanted[f"panels_weight_gradient<{instance}>"] == int(weight)
+    assert all(any(name.startswith(kernel) for name in launchable(gpu)) for gpu in MOST_SHARED for kernel in TILED)
+
+
 def test_source():
-    """It compiles without a warning, and names its CPU twin: what the library launches for every GPU, the rest, since
-    compilation takes its time, for two."""
+    """It names its CPU twin, and whatever the library may launch on a GPU compiles for it without a warning, with all
+    sums in registers."""
     assert "tinynet/ops/panels.py" in PATH.read_text(encoding="utf-8")
     compiler = nvrtc.find_compiler()
     if compiler is None:
         pytest.skip("compiling for GPUs needs NVRTC (pip install nvidia-cuda-nvrtc-cu12) or nvcc; neither found")
-    every = kernel_names(PATH)
-    launched = [name for name in every if "FMA" in name or "," not in name]
-    known = compiler.architectures()
-    jobs = [(launched, architecture) for architecture in known]
-    jobs += [([name for name in every if name not in launched], gpu) for gpu in WITH_TENSOR_CORES if gpu in known]
+    plain = [name for name in kernel_names(PATH) if "," not in name]
+    jobs = []
+    for architecture in compiler.architectures():
+        names = plain + list(launchable(architecture))
+        full = [name for name in names if "TF32X3" in name]
+        jobs += [([name for name in names if name not in full], architecture, 0)]
+        jobs += [(full, architecture, FEW)] if full else []
+    assert len(jobs) > 2
     with ThreadPoolExecutor(2) as pool:
-        cubins = list(pool.map(lambda job: compiler.cubin(PATH, *job), jobs))
-    assert len(cubins) > len(WITH_TENSOR_CORES)
-    for (names, _), cubin in zip(jobs, cubins, strict=True):
+        cubins = list(pool.map(lambda job: compiler.cubin(PATH, *job[:2], spills=job[2]), jobs))
+    for (names, _, _), cubin in zip(jobs, cubins, strict=True):
         assert all(f"_Z{len(name)}{name}I".encode() in cubin for name in {name.partition("<")[0] for name in names})
 
 
