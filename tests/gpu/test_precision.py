@@ -108,6 +108,14 @@ def test_a_gpu_with_less_shared_memory_takes_smaller_tiles(gpu, launched, monkey
     assert tiles == ["128, 256>", "128, 128>"]
 
 
+def test_the_tiles_of_the_papers_layers_on_132_multiprocessors():
+    """As the head of panels.cu has it: 128 pictures; (rows, columns of one picture, groups) of conv1 to conv5."""
+    layers = (96, 55 * 55, 1), (128, 27 * 27, 2), (384, 13 * 13, 1), (192, 13 * 13, 2), (128, 13 * 13, 2)
+    choice = conv_paths.FLOAT["tf32"].tiles
+    chosen = [conv_paths.best_tile(choice, rows, pixels * 128, groups, 132) for rows, pixels, groups in layers]
+    assert chosen == [(128, 256)] * 3 + [(64, 128), (128, 128)]
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_cpu_computes_in_full_precision(precision):
     for make, shape in LAYERS.values():
