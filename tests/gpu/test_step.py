@@ -27,9 +27,9 @@ class Peeking(Layer):
 
 
 def growth(gpu, counted, **options):
-    """By how much counted() grew with each step of a run, but for the first epoch and the steps with a record."""
+    """By how much counted() grew with each step of a run's second epoch."""
     seen = []
-    trainer(at=lambda epoch, k, x: seen.append((epoch, counted())), **options).fit()
+    trainer(at=lambda epoch, k, x: seen.append((epoch, counted())), **{"epochs": 3} | options).fit()
     return [after - before for (epoch, before), (_, after) in itertools.pairwise(seen) if epoch == 1]
 
 
