@@ -128,7 +128,7 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
     metadata["data"] = config["data"]
     freeze(model, args.freeze)
     model.set_precision(args.precision)
-    options = {"seed": args.seed, "mean": mean, "std": std, "workers": args.workers}
+    options = {"seed": args.seed, "mean": mean, "std": std, "workers": args.workers, "device": devices[0]}
     train_loader = Loader(train_set, args.batch_size, view=training_view(args, train_set), **options)
     val_loader = Loader(val_set, args.batch_size, view=CentreCrop(args.image_size), shuffle=False, **options)
     optimizer = SGD(model.parameters(), args.lr, args.momentum, args.weight_decay)
@@ -276,7 +276,8 @@ def measure(args: argparse.Namespace) -> None:
     view = TenCrop(args.image_size) if args.ten_crop else CentreCrop(args.image_size)
     scale = {"mean": unpack_mean(first["mean"]), "std": first["std"]}
     batch_size = max(1, args.batch_size // view.views)
-    result = evaluate(nets, Loader(val_set, batch_size, shuffle=False, view=view, workers=args.workers, **scale))
+    there = {"workers": args.workers, "device": device_name(args.devices)}
+    result = evaluate(nets, Loader(val_set, batch_size, shuffle=False, view=view, **there, **scale))
     say(
         f"{len(val_set):,} pictures, {len(nets)} net{'s' * (len(nets) > 1)}, "
         f"{'ten crops' if args.ten_crop else 'centre crop'}: top-1 error {result.top1_error:.2%}, top-5 error "

@@ -4,7 +4,7 @@
 //   x[c, h, w, n] = gain[c] * images[index[n], c, top[n] + h, left[n] + w'] + shift[c, n] - centre[c, h, w]
 //   w' = w, or OW - 1 - w if flip[n];  0 where that lies outside of the picture
 //
-// (The twin takes shift as (N, C).) A GPU cannot raise an error for an index that is no picture's: x is NaN there.
+// The product and the sums are rounded one by one, as on the CPU: the same bits. (The twin takes shift as (N, C).) A GPU cannot raise an error for an index that is no picture's: x is NaN there.
 //
 // images lies picture after picture and x with the batch innermost, so threads that follow each other should read
 // along a row of one picture, but write the same pixel of one picture after another. Between the two stands a tile of
@@ -50,6 +50,7 @@ __global__ void __launch_bounds__(256)
         if (to_w >= OW || n >= N) continue;
         const float pixel = pixels[threadIdx.x * (TILE + 1) + column];
         const index_t to = (index_t(c) * OH + h) * OW + to_w;
-        x[to * N + n] = pixel < 0 ? 0 : pixel * gain[c] + shift[index_t(c) * N + n] - centre[to];
+        const float value = __fadd_rn(__fmul_rn(pixel, gain[c]), shift[index_t(c) * N + n]);
+        x[to * N + n] = pixel < 0 ? 0 : value - centre[to];
     }
 }

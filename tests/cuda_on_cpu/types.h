@@ -44,6 +44,8 @@ inline float __logf(float x) { return logf(x); }
 inline float __powf(float x, float y) { return powf(x, y); }
 inline float __fdividef(float x, float y) { return x / y; }
 inline float __frsqrt_rn(float x) { return float(1 / sqrt(double(x))); }
+inline float __fmul_rn(float x, float y) { return x * y; }  // never part of a fused multiply-add
+inline float __fadd_rn(float x, float y) { return x + y; }
 inline float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
 
 inline int __popc(unsigned int bits) { return __builtin_popcount(bits); }

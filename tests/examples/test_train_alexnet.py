@@ -182,6 +182,7 @@ def test_files_of_real_pictures(quick, capfd, tmp_path, name):
             "argument --data: expected one of shapes, mnist, fashion-mnist, cifar-10, or a folder",
         ),
         (["--data-dir", "files"], "argument --data-dir: expected none, got 'files'; shapes are drawn"),
+        (["--graph"], "argument --graph: expected it with --devices and the number of a GPU, got"),
         (["--devices", "gpu"], "argument --devices: expected cpu, the number of a GPU, such as 0, or two of these"),
         (["--data", ".", "--train-size", "9"], "argument --train-size: expected none with a folder of photographs"),
         (["--preset", "paper"], "argument --preset: expected none but with --model alexnet, got 'paper'"),

@@ -6,6 +6,7 @@ from strategies import numbers
 from tinynet import optim
 from tinynet.device import to_cpu, to_device, zeros
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
+from tinynet.ops.augment import crops
 from tinynet.ops.softmax_ce import softmax_ce_wrong
 
 PICTURES = 4, 6, 9, 8
@@ -60,3 +61,11 @@ def one_update(device, dtype=np.float32):
     optimizer.bad = flags[1:]
     optimizer.step()
     return [np.array(float(value), dtype), to_cpu(flags).astype(dtype), *model.state_dict().values()]
+
+
+def cropped(device):
+    """x of some crops that hang over the edges of their pictures."""
+    images, places = np.arange(3 * 2 * 6 * 5, dtype=np.uint8).reshape(3, 2, 6, 5), np.array([0, -2, 3, 1])
+    scale = np.ones(2, np.float32), np.zeros((2, 4, 5), np.float32)
+    args = np.array([2, 0, 1, 1]), places, places[::-1], places > 0, np.ones((4, 2)), (4, 5), *scale
+    return to_cpu(crops(to_device(images, device), *args))

@@ -10,17 +10,17 @@ from cuda_on_cpu.fake_cupy import FakeCupy
 from cuda_on_cpu.sanitize import run_sanitized, why_not_sanitized
 from strategies import numbers
 
-from gpu.cases import LAYERS, one_update, results
+from gpu.cases import LAYERS, cropped, one_update, results
 
-UPDATE = "update"
-CASES = [*(name for name in LAYERS if name != "flatten"), UPDATE]
+OTHERS = {"update": one_update, "crops": cropped}
+CASES = [*(name for name in LAYERS if name != "flatten"), *OTHERS]
 
 
 def run(load, case):
     """One case on a simulated GPU, whose kernels `load` compiles with the sanitizer. In the sanitizer's process."""
     sys.modules["cupy"] = FakeCupy(Path(tempfile.mkdtemp()), load=load)
-    if case == UPDATE:
-        one_update("cuda:0")
+    if case in OTHERS:
+        OTHERS[case]("cuda:0")
         return
     make, shape = LAYERS[case]
     layer = make()

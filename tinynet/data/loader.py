@@ -1,14 +1,17 @@
 """Batches of a data set, in an order and with views that are functions of the seed and the epoch alone."""
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 from tinynet import random
 from tinynet.data.augment import View, Whole
 from tinynet.data.dataset import Dataset
+from tinynet.device import checked_device, to_device
 from tinynet.ops.augment import crops
 from tinynet.ops.window import Pair
 
@@ -30,8 +33,12 @@ class Loader:
     made when it is asked for. The batches are the same to the bit. In memory x has the batch innermost, the layers'
     fast order.
 
+    device: where x is wanted. For a GPU, the pictures of a batch go there as they are, a byte a pixel, and are cropped,
+    mirrored, coloured and scaled there: a quarter of the bytes, or less, and the same bits. Labels are on the CPU.
+
     Raises ValueError for a batch_size below 1, workers below 0, a mean or std of the wrong shape, a std that is not
-    above 0, or pictures that the view does not fit; TypeError for a view that is none.
+    above 0, or pictures that the view does not fit; TypeError for a view that is none; DeviceError for a GPU that
+    cannot be used.
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class Loader:
         drop_last: bool = False,
         view: View | None = None,
         workers: int = 0,
+        device: str = "cpu",
     ):
         for what, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -54,6 +62,7 @@ class Loader:
         self.shuffle, self.seed, self.drop_last = shuffle, random.whole_number("Loader: seed", seed, 64), drop_last
         if view is not None and (isinstance(view, type) or not isinstance(view, View)):
             raise TypeError(f"Loader: expected view as an Augment(...), CentreCrop(...) or TenCrop(...), got {view!r}")
+        self.device = checked_device(device)
         self.view = Whole() if view is None else view
         self.size = self.view.output_size(dataset.images.shape)
         self.std = _checked("std", std, 1.0, dataset)
@@ -62,6 +71,7 @@ class Loader:
         self.mean = _checked("mean", mean, 0.0, dataset)
         self._gain = (1 / (255 * self.std)).astype(np.float32)
         self._centre = (_central(self.mean, self.size) / self.std[:, None, None]).astype(np.float32)
+        self._scale_there: tuple[Any, Any] | None = None  # the two on the GPU
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -84,33 +94,42 @@ class Loader:
             order = random.permutation(len(self.dataset), self.seed, "shuffle", step=number)
         drawn = self.view.draw(self.dataset.images.shape, self.seed, number)
 
-        def batch(k: int) -> Batch:
+        def arguments(k: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+            """The numbers of the pictures, and what `crops` takes between images and size."""
             chosen = order[k * self.batch_size : (k + 1) * self.batch_size]
-            views = self.view.views
             top, left, flip = (values[:, chosen].reshape(-1) for values in drawn[:3])
             shift = (drawn.shift[:, chosen] / self.std).reshape(-1, len(self.std))
-            x = crops(
-                self.dataset.images,
-                np.tile(chosen, views),
-                top,
-                left,
-                flip,
-                shift,
-                self.size,
-                self._gain,
-                self._centre,
-                one_thread=self.workers > 0,
-            )
+            return chosen, (np.tile(chosen, self.view.views), top, left, flip, shift)
+
+        def batch(k: int) -> Batch:
+            chosen, (index, *rest) = arguments(k)
+            scale = self.size, self._gain, self._centre
+            x = crops(self.dataset.images, index, *rest, *scale, one_thread=self.workers > 0)
             return x, self.dataset.labels[chosen]
 
+        def pieces(k: int) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
+            chosen, (index, *rest) = arguments(k)
+            place = np.tile(np.arange(len(chosen)), self.view.views)  # among the pictures that go to the GPU
+            return np.asarray(self.dataset.images[chosen]), (place, *rest), self.dataset.labels[chosen]
+
         numbers = range(start, len(self))
-        return _ahead(batch, numbers, self.workers) if self.workers else (batch(k) for k in numbers)
+        make: Callable[[int], Any] = batch if self.device == "cpu" else pieces
+        made = _ahead(make, numbers, self.workers) if self.workers else (make(k) for k in numbers)
+        return made if self.device == "cpu" else self._cut_there(made)
+
+    def _cut_there(self, batches: Generator) -> Iterator[Batch]:
+        """The batches, cut on the GPU by the thread that trains: workers only gather the pictures."""
+        if self._scale_there is None:
+            self._scale_there = to_device(self._gain, self.device), to_device(self._centre, self.device)
+        with contextlib.closing(batches):
+            for images, arguments, labels in batches:
+                yield crops(to_device(images, self.device), *arguments, self.size, *self._scale_there), labels
 
 
-def _ahead(make: Callable[[int], Batch], numbers: range, workers: int) -> Iterator[Batch]:
+def _ahead(make: Callable[[int], Any], numbers: range, workers: int) -> Generator:
     """make(k) for k in numbers, in order, made by threads; at most workers + 1 wait or are under way."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="tinynet loader")
-    pending: deque[Future[Batch]] = deque()
+    pending: deque[Future] = deque()
     try:
         for k in numbers:
             pending.append(pool.submit(make, k))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tinynet.ops import buffers
+from tinynet.ops.dispatch import with_gpu_twin
 from tinynet.ops.layout import batch_first
 from tinynet.ops.parallel import kernel, parallel_for
 from tinynet.ops.window import Pair
@@ -52,6 +53,7 @@ def _crop(images, index, top, left, flip, gain, shift, centre, x, start, stop):
                 x[c, h, w, n] = value if pixels[w, n] >= 0 else np.float32(0)
 
 
+@with_gpu_twin
 def crops(
     images: np.ndarray,
     index: np.ndarray,
@@ -72,8 +74,22 @@ def crops(
     (N,) bool; shift (N, C), gain (C,) and centre (C, *size) floats. x: (N, C, *size) float32, the batch innermost in
     memory, its own. one_thread: no help from the pool of threads, for callers that are threads themselves.
 
-    Raises IndexError for an index that is no picture's, ValueError for a wrong shape, TypeError for a wrong dtype.
+    images may be on a GPU, and then x is. Raises IndexError for an index that is no picture's, ValueError for a wrong
+    shape, TypeError for a wrong dtype.
     """
+    check_crops(images, index, top, left, flip, shift, size, gain, centre)
+    x = buffers.empty((images.shape[1], *size, len(index)), np.float32)
+    places = (_plain(array, np.int64) for array in (index, top, left))
+    numbers = (_plain(array, np.float32) for array in (gain, shift.T, centre))
+    args: tuple[Any, ...] = (np.asarray(images), *places, _plain(flip, np.bool_), *numbers, x)
+    (_alone if one_thread else parallel_for)(_crop, images.shape[1] * size[0], *args)
+    return batch_first(x)
+
+
+def check_crops(
+    images: Any, index: Any, top: Any, left: Any, flip: Any, shift: Any, size: Pair, gain: Any, centre: Any
+) -> None:
+    """Raises what `crops` does."""
     if images.dtype != np.uint8:
         raise TypeError(f"crops: expected images of dtype uint8, got {images.dtype}")
     M, C = images.shape[:2]
@@ -84,12 +100,6 @@ def crops(
         raise ValueError(f"crops: expected the shapes {expected} for {N} crops of {C} channels, got {shapes}")
     if N and (index.min() < 0 or index.max() >= M):
         raise IndexError(f"crops: expected every index in [0, {M}), got {index.min()} to {index.max()}")
-    x = buffers.empty((C, *size, N), np.float32)
-    places = (_plain(array, np.int64) for array in (index, top, left))
-    numbers = (_plain(array, np.float32) for array in (gain, shift.T, centre))
-    args: tuple[Any, ...] = (np.asarray(images), *places, _plain(flip, np.bool_), *numbers, x)
-    (_alone if one_thread else parallel_for)(_crop, C * size[0], *args)
-    return batch_first(x)
 
 
 def _plain(array: np.ndarray, dtype: DTypeLike) -> np.ndarray:
