@@ -149,4 +149,4 @@ def test_a_layer_that_cannot_be_cut_is_named():
     assert "Conv2d 'conv1': expected a layer that can be cut into 3 towers with an Exchange before it" in text
     odd = Sequential({"a": ReLU(), "fc8": small()["fc8"]})
     text = error_text(lambda: Split(odd, TWO, EachTower("a"), Exchange(), rest), ValueError)
-    assert "expected a Conv2d or Linear behind an Exchange, got ReLU 'a'" in text
+    assert "expected a Conv2d or Linear at the start and behind each Exchange, got ReLU 'a'" in text

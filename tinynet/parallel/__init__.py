@@ -9,7 +9,8 @@
 """
 
 from tinynet.parallel.exchange import Exchange
-from tinynet.parallel.split import EachTower, FirstTower, Split
+from tinynet.parallel.split import Split
+from tinynet.parallel.stages import EachTower, FirstTower
 from tinynet.parallel.tower import Tower
 
 __all__ = ["EachTower", "Exchange", "FirstTower", "Split", "Tower"]

@@ -1,33 +1,21 @@
 """A whole net cut into towers: the model that computes on several devices."""
 
 import contextlib
-import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from tinynet import streams
 from tinynet.device import checked_device, to_device
-from tinynet.layers import Conv2d, Dropout, Linear, Sequential
-from tinynet.layers.base import Layer, Parameter
+from tinynet.layers import Dropout, Sequential
+from tinynet.layers.base import Layer
 from tinynet.ops.elementwise import add_to
 from tinynet.ops.parallel import get_num_threads, limit_threads
-from tinynet.parallel.cut import Parts, joined_copy, part_of
-from tinynet.parallel.exchange import Exchange
+from tinynet.parallel.cut import joined_copy
 from tinynet.parallel.lanes import lane_for
-from tinynet.parallel.tower import Chain, Recorder, Tower
+from tinynet.parallel.stages import Stage, cut_net
+from tinynet.parallel.tower import Recorder, Tower
 from tinynet.parallel.workers import Meeting, Worker, together
-
-
-class EachTower:
-    """Layers of which every tower has a part: of the kernels, of the neurons. Names of the whole net's layers."""
-
-    def __init__(self, *names: str):
-        self.names = names
-
-
-class FirstTower(EachTower):
-    """Layers that the first device has whole."""
 
 
 class Split(Layer):
@@ -49,7 +37,7 @@ class Split(Layer):
     `checked_device` does.
     """
 
-    def __init__(self, net: Sequential, devices: Sequence[str], *stages: EachTower | Exchange):
+    def __init__(self, net: Sequential, devices: Sequence[str], *stages: Stage):
         self.devices = tuple(checked_device(device) for device in devices)
         if len(self.devices) < 2:
             raise ValueError(f"Split: expected at least two devices, one for each tower, got {self.devices}")
@@ -58,48 +46,9 @@ class Split(Layer):
             Tower(i, device, lane_for(device), Worker(f"tinynet-tower-{i + 1}"))
             for i, device in enumerate(self.devices)
         ]
-        names = [name for stage in stages if isinstance(stage, EachTower) for name in stage.names]
-        if names != list(net.layers):
-            raise ValueError(f"Split: expected stages with the layers {list(net.layers)}, got {names}")
-        kinds = [type(stage) for stage in stages]
-        if kinds[-2:] != [Exchange, FirstTower] or FirstTower in kinds[:-1] or kinds[0] is Exchange:
-            raise ValueError("Split: expected EachTower stages, an Exchange and, at the end, one FirstTower")
-        if any(pair == (Exchange, Exchange) for pair in itertools.pairwise(kinds)):
-            raise ValueError("Split: expected layers between two exchanges, got none")
-        self.exchanges: list[Exchange] = []  # between the chains of the towers
-        self._cut(stages)
+        self.exchanges = cut_net(net, self.towers, stages)  # between the chains of the towers
         self.crossed: dict[str, int] = {}
         self._ends: list[Any] = [None] * len(self.towers)  # of the last pass, in each tower
-
-    def _cut(self, stages: Sequence[EachTower | Exchange]) -> None:
-        chains: list[tuple[bool, list[str]]] = [(False, [])]  # (whether the first tower alone has it, layers)
-        for stage in stages:
-            if isinstance(stage, Exchange):
-                self.exchanges.append(stage)
-                chains.append((False, []))
-            else:
-                chains[-1] = isinstance(stage, FirstTower), [*chains[-1][1], *stage.names]
-        for exchange, (alone, names) in zip(self.exchanges, chains[1:], strict=True):
-            exchange.connect(names[0], len(self.towers), alone)
-        before = ""
-        for alone, names in chains:
-            layers = [self.net.layers[name] for name in names]
-            if not isinstance(layers[0], Conv2d | Linear):
-                raise ValueError(f"Split: expected a Conv2d or Linear behind an Exchange, got {layers[0]}")
-            for tower in self.towers:
-                tower.chains.append(None if alone and tower.number else self._chain(tower, alone, layers, before))
-            before = str(layers[-1])
-        for name, layer in self.net.layers.items():
-            for key, whole in list(vars(layer).items()):
-                if isinstance(whole, Parameter):
-                    parts = [getattr(tower.layers[name], key) for tower in self.towers if name in tower.layers]
-                    setattr(layer, key, Parts(parts, whole.lr_mult, whole.weight_decay_mult))
-
-    def _chain(self, tower: Tower, alone: bool, layers: list[Layer], before: str) -> Chain:
-        t, T = (0, 1) if alone else (tower.number, len(self.towers))
-        chain = Chain({layer.name: part_of(layer, t, T, reads_all=layer is layers[0]) for layer in layers})
-        chain.tower, chain.before = tower, before
-        return chain.to(tower.device)
 
     def forward(self, x):
         self.__dict__.pop("_saved", None)
