@@ -276,7 +276,7 @@ def measure(args: argparse.Namespace) -> None:
     view = TenCrop(args.image_size) if args.ten_crop else CentreCrop(args.image_size)
     scale = {"mean": unpack_mean(first["mean"]), "std": first["std"]}
     batch_size = max(1, args.batch_size // view.views)
-    there = {"workers": args.workers, "device": device_name(args.devices)}
+    there = {"workers": args.workers, "device": device_names(args.devices)[0]}
     result = evaluate(nets, Loader(val_set, batch_size, shuffle=False, view=view, **there, **scale))
     say(
         f"{len(val_set):,} pictures, {len(nets)} net{'s' * (len(nets) > 1)}, "

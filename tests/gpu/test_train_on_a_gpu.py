@@ -89,7 +89,7 @@ def test_a_run_keeps_its_precision(quick, tmp_path, capfd):
     assert quick("--resume", "bf16", "--epochs", "2", "--devices", "cpu", "--quiet") == 0
     assert "warning: the run was in bf16; on the CPU it goes on in float32" in capfd.readouterr().err
     assert quick("--resume", "bf16", "--epochs", "3", "--devices", "1", "--quiet") == 0
-    assert capfd.readouterr().err == ""
+    assert "bf16" not in capfd.readouterr().err
     with pytest.raises(SystemExit) as end:
         quick("--resume", "bf16", "--precision", "fp32")
     assert end.value.code == 2

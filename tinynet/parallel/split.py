@@ -7,7 +7,7 @@ from typing import Any
 
 from tinynet import streams
 from tinynet.device import checked_device, to_device
-from tinynet.layers import Dropout, Sequential
+from tinynet.layers import Conv2d, Dropout, Linear, Sequential
 from tinynet.layers.base import Layer
 from tinynet.ops.elementwise import add_to
 from tinynet.ops.parallel import get_num_threads, limit_threads
