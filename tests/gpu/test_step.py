@@ -57,11 +57,11 @@ def test_memory_that_is_kept_would_be_seen(gpu):
 
     class Keeping(Peeking):
         def forward(self, x):
-            kept.append(x)
+            kept.append(device.zeros((10_000,), np.float32, "cuda:0"))
             return x
 
     model = Sequential({**net().layers, "keeping": Keeping()})
-    assert sum(growth(gpu, lambda: len(gpu.pools[0].fresh), model=model, sizes=(4,) * 30, epochs=2)) > 0
+    assert sum(growth(gpu, lambda: len(gpu.pools[0].fresh), model=model)) > 0
 
 
 def test_a_slow_gpu_is_at_most_some_steps_behind_and_the_records_are_the_same(gpu):
