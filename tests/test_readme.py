@@ -85,3 +85,19 @@ def test_the_split_is_the_one_that_runs():
     shown = next(program for program in PROGRAMS if program.startswith("Split("))
     source = (README.parent / "tinynet" / "models" / "towers.py").read_text(encoding="utf-8")
     assert re.sub(r"^", "    ", shown, flags=re.MULTILINE).strip() in source
+
+
+def test_nobody_is_sent_to_another_project_of_that_name():
+    """PyPI has a "tinynet" that is not this one: extras are installed from a checkout, packages by their own names."""
+    top = README.parent
+    sources = [
+        *top.glob("*.md"),
+        *top.glob("tinynet/**/*.py"),
+        *top.glob("examples/*.py"),
+        *top.glob("benchmarks/*.py"),
+    ]
+    assert len(sources) > 100
+    wrong = re.compile(r"pip install (?:[^`\n]*['\" ])?tinynet\b")
+    assert wrong.search("pip install -q 'tinynet[cuda12]'")
+    assert wrong.search("pip install tinynet")
+    assert [path.name for path in sources if wrong.search(path.read_text(encoding="utf-8"))] == []

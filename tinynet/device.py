@@ -14,7 +14,8 @@ from tinynet.errors import DeviceError, DeviceMemoryError
 from tinynet.ops import buffers
 
 OLDEST = 70  # compute capability of the GPUs that the kernels are made for: Volta, 2017
-INSTALL = "pip install 'tinynet[cuda12]', or 'tinynet[cuda13]' for CUDA 13"
+# CuPy by its own name: what PyPI has as "tinynet" is another project
+INSTALL = "pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]' for CUDA 13"
 
 
 def device_of(array: Any) -> str:

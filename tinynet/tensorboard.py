@@ -1,4 +1,4 @@
-"""A run's numbers as TensorBoard event files, an extra: pip install 'tinynet[tensorboard]'."""
+"""A run's numbers as TensorBoard event files, an extra: pip install tensorboardX."""
 
 from typing import Any
 

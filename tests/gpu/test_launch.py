@@ -121,7 +121,7 @@ def test_without_cupy(monkeypatch):
     device._try_out.cache_clear()
     message = error_text(lambda: Linear(2, 3).to("cuda:0"), DeviceError)
     assert "needs CuPy" in message
-    assert "pip install 'tinynet[cuda12]'" in message
+    assert "pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]' for CUDA 13" in message
 
 
 def test_without_a_driver(simulated_gpu, monkeypatch):
