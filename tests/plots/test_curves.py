@@ -18,6 +18,7 @@ RECORDS = [
             "event": "epoch",
             "epoch": epoch,
             "step": 60 * epoch,
+            "train_loss": 2.2 - epoch / 3,
             "train_error": 0.9 - epoch / 5,
             "val_loss": 2 - epoch / 3,
             "val_top1_error": 0.8 - epoch / 5,
@@ -37,6 +38,9 @@ def lines(axes):
 def test_the_curves_are_the_records():
     loss, error = learning_curves(RECORDS).axes
     np.testing.assert_allclose(lines(loss)["training"], [(1, 2.49), (50, 2), (100, 1.5), (150, 1)])
+    np.testing.assert_allclose(
+        lines(loss)["training, mean over the epoch"], [(60, 2.2 - 1 / 3), (120, 2.2 - 2 / 3), (180, 1.2)]
+    )
     np.testing.assert_allclose(lines(loss)["validation"], [(60, 5 / 3), (120, 4 / 3), (180, 1)])
     np.testing.assert_allclose(lines(error)["training, top-1"], [(1, 0.7), (2, 0.5), (3, 0.3)])
     np.testing.assert_allclose(lines(error)["validation, top-1"], [(1, 0.6), (2, 0.4), (3, 0.2)])
@@ -74,3 +78,17 @@ def test_lines_differ_in_colour_and_in_style():
         drawn = axes.get_lines()
         assert len({to_rgb(line.get_color()) for line in drawn}) == len(drawn)
         assert len({line.get_linestyle() for line in drawn}) == len(drawn)
+
+
+def test_huge_losses_do_not_press_the_others_flat():
+    """Of a run that blew up; the highest is told in words."""
+    huge = [{**record} for record in RECORDS]
+    huge[4]["train_loss"], huge[-3]["val_loss"] = 4e7, 3.21e30
+    figure = learning_curves(huge)
+    loss, _ = figure.axes
+    assert loss.get_ylim()[1] == pytest.approx(1.05 * 5 * math.log(10))
+    assert loss.get_title() == "loss; 2 of 10 values lie above, up to 3.21e+30"
+    assert_nothing_is_clipped(figure)
+    usual, _ = learning_curves(RECORDS).axes
+    assert usual.get_title() == "loss"
+    assert 2.49 < usual.get_ylim()[1] < 5

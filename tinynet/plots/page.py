@@ -10,7 +10,7 @@ from tinynet.plots.text import families
 
 # Okabe and Ito's colours: told apart with any kind of colour vision; line styles, hatches and frames tell what they
 # mark apart in print
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E"
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6E6E6E"
 DPI = 120
 PAGE = "page"
 MARGIN = 0.15  # inches around everything
