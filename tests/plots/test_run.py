@@ -314,7 +314,7 @@ def test_the_sheets_get_what_belongs_together(tmp_path, given):
 
     maps, picture = given["activation_maps"]
     assert list(maps) == ["conv1", "relu1", "pool1", "fc7", "relu7", "fc8"]
-    np.testing.assert_array_equal(picture, val_set.images[chosen[0]])
+    np.testing.assert_array_equal(picture, val_set.images[chosen[0], :, 1:8, 0:7])  # its crop, not all of it
     np.testing.assert_allclose(maps["fc8"], logits[chosen[:1]], atol=1e-5)
 
     queries, neighbours, query_labels, neighbour_labels, _ = given["nearest_neighbours"]
@@ -327,6 +327,14 @@ def test_the_sheets_get_what_belongs_together(tmp_path, given):
     order = searched[np.argsort(distances, axis=1, kind="stable")[:, :6]]
     np.testing.assert_array_equal(neighbour_labels, train_set.labels[order])
     np.testing.assert_array_equal(neighbours, train_set.images[order])
+
+
+def test_the_picture_above_the_maps_is_the_first_of_ten_crops(tmp_path, given):
+    pictures, trainer = a_run(tmp_path, view=TenCrop(7))
+    pictures(trainer, FINAL)
+    maps, picture = given["activation_maps"]
+    x = (picture / 255 - MEAN[:, None, None]) / STD[:, None, None]
+    np.testing.assert_allclose(maps["fc8"], trainer.model.eval()(x[None]), atol=1e-5)
 
 
 def test_the_augmented_pictures_are_those_that_training_sees(tmp_path, given):

@@ -40,7 +40,7 @@ class RunPictures:
     confusion_matrix.png   which classes it takes for which, over all validation pictures
     nearest_in_fc7.png     the training pictures whose features, the output of the layer `features`, are nearest to
                            those of a few validation pictures; at most `search` training pictures are looked at
-    activation_maps.png    a validation picture on its way through the net
+    activation_maps.png    a validation picture, cropped as the net gets it, on its way through the net
     augmentation.png       a few training pictures as the net gets them in the first epochs
 
     These come at the end, and after an epoch if drawing them took less than 5 % of the training time so far. kernels:
@@ -133,8 +133,10 @@ class RunPictures:
     def _activations(self, model: Any, i: int) -> Figure:
         layers = dict(model.named_layers())
         shown = [name for name in layer_names(model) if not isinstance(layers[name], UNSHOWN)]
-        x, _ = next(self._as_validated(self.val_set.subset([i]), 1).epoch(0))
-        return activation_maps(activations(model, x[:1], shown), self.val_set.images[i])
+        one = self.val_set.subset([i])
+        x, _ = next(self._as_validated(one, 1).epoch(0))
+        unscaled, _ = next(Loader(one, 1, shuffle=False, view=self.val_loader.view).epoch(0))  # in [0, 1]
+        return activation_maps(activations(model, x[:1], shown), np.rint(255 * unscaled[0]).astype(np.uint8))
 
     def _neighbours(self, model: Any, chosen: np.ndarray) -> Figure:
         queries = self.val_set.subset(chosen)
