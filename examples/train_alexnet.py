@@ -52,6 +52,7 @@ from tinynet.run_folder import LOG
 from tinynet.train import Trainer
 
 LAST = "fc8"  # the layer that knows the classes
+GREY = ("mnist", "fashion-mnist")  # sets of pictures of one channel
 NEEDED = {
     "data",
     "data_kind",
@@ -104,6 +105,8 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
         from tinynet.tensorboard import TensorBoard
 
         callbacks.append(TensorBoard())
+    if checkpoint is None:
+        check_net(args)  # before time is spent on pictures
     train_set, val_set, fingerprints = pictures(args)
     num_classes = args.num_classes or len(train_set.classes)
     if num_classes < len(train_set.classes):
@@ -120,7 +123,9 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
     if checkpoint is None:
         config = describe(args) | {"num_classes": num_classes, "fingerprints": fingerprints}
         if args.pretrained:
-            begin_with(args, model, metadata)
+            taken = begin_with(args, model, metadata)
+            if not args.quiet:
+                say(f"begin  with {layer_names(taken)} of {args.pretrained}")
     else:
         config = checkpoint.state["config"]
         if config["fingerprints"] != json.loads(json.dumps(fingerprints)):
@@ -178,23 +183,36 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
     ).fit(resume=checkpoint)
 
 
-def begin_with(args: argparse.Namespace, model: Layer, metadata: dict[str, Any]) -> None:
-    """--pretrained: all layers, but for the last one unless it knows the same classes."""
-    found = load_metadata(args.pretrained)
-    for key in ("model", "preset", "in_channels"):
-        if key in found and found[key] != metadata[key]:
-            raise ValueError(
-                f"{args.pretrained}: expected weights whose {key} is {metadata[key]}, got {found[key]}; the options of "
-                "this run say what the net is, --model among them"
-            )
-    same = all(found.get(key) == metadata[key] for key in ("classes", "num_classes"))
-    taken = load_pretrained(model, args.pretrained, replace=() if same else (LAST,))
-    if not args.quiet:
-        say(f"begin  with {layer_names(taken)} of {args.pretrained}")
+def check_net(args: argparse.Namespace) -> None:
+    """Raises ValueError unless --freeze and --pretrained fit the net, whose last layer alone waits for the classes."""
+    channels = 1 if args.data_kind in GREY else 3
+    model = network(args.model, args.preset, 2, channels, args.image_size)
+    freeze(model, args.freeze)
+    if args.pretrained:
+        about = {"model": args.model, "preset": args.preset, "in_channels": channels}
+        begin_with(args, model, about | {"classes": "not known yet", "num_classes": 2})
+
+
+def begin_with(args: argparse.Namespace, model: Layer, metadata: dict[str, Any]) -> list[str]:
+    """--pretrained: all layers, but for the last one unless it knows the same classes. The names of the parameters."""
+    try:
+        found = load_metadata(args.pretrained)
+        for key in ("model", "preset", "in_channels"):
+            if key in found and found[key] != metadata[key]:
+                raise ValueError(
+                    f"{args.pretrained}: expected weights whose {key} is {metadata[key]}, got {found[key]}; the "
+                    "options of this run say what the net is, --model among them"
+                )
+        same = all(found.get(key) == metadata[key] for key in ("classes", "num_classes"))
+        return load_pretrained(model, args.pretrained, replace=() if same else (LAST,))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--pretrained: {reason(error)}") from error
 
 
 def go_on(args: argparse.Namespace) -> None:
     """--resume: the run's own settings, from its checkpoint, and what was given besides."""
+    if not args.resume.exists():
+        raise FileNotFoundError(f"--resume: expected a run's folder or a checkpoint, got {args.resume}: nothing there")
     checkpoint = read_checkpoint(args.resume)
     config = checkpoint.state.get("config")
     if (

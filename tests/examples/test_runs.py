@@ -15,7 +15,9 @@ from conftest import PROGRAM
 from PIL import Image
 from test_train import trainer
 
+from tinynet import data
 from tinynet.checkpoint import load_metadata, load_weights, read_checkpoint, save_weights
+from tinynet.layers import Conv2d, Sequential
 from tinynet.models import alexnet_mini
 
 TIMES = "seconds", "images_per_second"
@@ -180,7 +182,7 @@ def test_resuming_what_cannot_be_resumed(quick, capfd, tmp_path):
         assert quick("--resume", path) == 1
         assert text in " ".join(capfd.readouterr().err.split())
 
-    refused("gone", "expected a safetensors file at gone, got nothing there")
+    refused("gone", "--resume: expected a run's folder or a checkpoint, got gone: nothing there")
     (tmp_path / "empty").mkdir()
     refused("empty", "got empty, which holds none")
     assert quick(*TINY, "--epochs", 1, "--out", "run") == 0
@@ -223,7 +225,29 @@ def test_fine_tuning_replaces_fc8_and_freezes_layers(quick, capfd, album):
     assert "--freeze: expected layers out of conv1, conv2, conv3" in capfd.readouterr().err
     assert quick(*TINY, "--epochs", 1, "--pretrained", "first", "--out", "again") == 0
     assert quick(*TINY, "--epochs", 1, "--pretrained", "gone") == 1
-    assert "expected a safetensors file at gone" in capfd.readouterr().err
+    assert "--pretrained: expected a safetensors file at gone" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--pretrained", "gone"), "--pretrained: expected a safetensors file at gone, got nothing there"),
+        (("--pretrained", "notes.txt"), "--pretrained: notes.txt: expected a safetensors file, got one that begins"),
+        (("--pretrained", "small"), "--pretrained: small: expected weights for all layers of the net but fc8"),
+        (("--pretrained", "grey"), "--pretrained: grey: expected weights whose in_channels is 3, got 1"),
+        (("--freeze", "conv9"), "--freeze: expected layers out of conv1, conv2, conv3"),
+    ],
+)
+def test_what_does_not_fit_the_net_is_noticed_before_any_picture_is_made(
+    quick, capfd, monkeypatch, tmp_path, options, message
+):
+    (tmp_path / "notes.txt").write_text("no weights, but some notes")
+    save_weights("small", Sequential({"conv1": Conv2d(3, 32, 5)}))
+    save_weights("grey", alexnet_mini(10, 1), {"model": "alexnet_mini", "in_channels": 1})
+    monkeypatch.setattr(data, "load", lambda *args, **options: pytest.fail("pictures were made before"))
+    assert quick(*TINY, *options) == 1
+    assert f"train_alexnet.py: error: {message}" in capfd.readouterr().err
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_with_the_same_classes_fc8_is_taken_too(quick, capfd):
