@@ -1,11 +1,15 @@
+import json
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
 import safetensors.numpy
 from checks import disk_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tinynet.checkpoint import load_metadata, load_pretrained, load_weights, save_weights
+from tinynet.checkpoint import load_metadata, load_pretrained, load_weights, read_checkpoint, save_weights
 from tinynet.layers import Linear, Parameter, ReLU, Sequential
 
 AWKWARD = "Grüße, 走る & so on"  # a name with spaces, commas, and letters outside of ASCII
@@ -153,6 +157,52 @@ def test_weights_of_another_net(folder, layers, replace, match):
     with pytest.raises(ValueError, match=match):
         load_pretrained(model, folder / "w", replace)
     assert all((before[name] == array).all() for name, array in model.state_dict().items())
+
+
+SIZES = st.integers(0, 4) | st.sampled_from([-1, 1 << 31, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 70])
+TENSORS = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(["F32", "F64", "U8", "BOOL", "BF16", "F8_E4M3", "I64", "", "object"]),
+        "shape": st.lists(SIZES, max_size=4),
+        "data_offsets": st.lists(SIZES | st.integers(0, 64), min_size=1, max_size=3),
+    }
+)
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3))
+STORED = st.dictionaries(st.sampled_from(["kind", "state", "sha256", "x"]), JSON | st.just("checkpoint")).map(
+    json.dumps
+)
+HEADERS = st.dictionaries(st.text(max_size=3), TENSORS | JSON, max_size=3) | st.fixed_dictionaries(
+    {"__metadata__": st.fixed_dictionaries({"tinynet": STORED | st.text()}), "w": TENSORS}
+)
+BODIES = st.binary(max_size=64)
+
+
+def with_header(header, body, extra):
+    text = json.dumps(header).encode()
+    return (len(text) + extra).to_bytes(8, "little") + text + body
+
+
+@settings(max_examples=300)
+@given(
+    raw=st.binary(max_size=100)
+    | st.builds(with_header, HEADERS, BODIES, st.sampled_from([0, 0, 0, 1, 1 << 40, 1 << 62]))
+)
+def test_any_bytes_are_weights_or_a_clear_error_and_take_no_memory(tmp_path_factory, raw):
+    path = tmp_path_factory.getbasetemp() / "fuzzed.safetensors"
+    path.write_bytes(raw)
+    tracemalloc.start()
+    try:
+        for read in (load_weights, load_metadata, read_checkpoint):
+            try:
+                found = read(path)
+            except ValueError as error:
+                assert "fuzzed.safetensors: expected" in str(error)  # noqa: PT017
+            else:
+                if read is load_weights:
+                    assert sum(array.nbytes for array in found.values()) <= len(raw)
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_of_another_kind_is_not_read_whole(folder):

@@ -280,6 +280,7 @@ def test_what_gives_no_picture_is_named(folder, read):
     (folder / "cat" / "in" / "side").mkdir(parents=True)
     (folder / "cat" / "in" / "side" / "notes.txt").write_text("a cat")
     paint(folder / "dog" / "low.png", 7, 50)
+    paint(folder / "dog" / "dot.png", 1, 1)
     for hidden in (".DS_Store", "cat/.hidden.png", "dog/.git/00.png", ".cache/00.png"):
         (folder / hidden).parent.mkdir(exist_ok=True)
         (folder / hidden).write_bytes(b"")
@@ -288,6 +289,7 @@ def test_what_gives_no_picture_is_named(folder, read):
         "readme.txt": "not in a class's folder",
         "cat/empty.jpg": "an empty file, 0 bytes",
         "cat/in/side/notes.txt": "no picture that Pillow can read; it begins with b'a cat'",
+        "dog/dot.png": "1 x 1 pixels; each side must have 8",
         "dog/low.png": "50 x 7 pixels; each side must have 8",
     }
     assert (len(found.train), len(found.validation)) == (6, 2)
