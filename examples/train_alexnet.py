@@ -296,10 +296,11 @@ def measure(args: argparse.Namespace) -> None:
     batch_size = max(1, args.batch_size // view.views)
     there = {"workers": args.workers, "device": device_names(args.devices)[0]}
     result = evaluate(nets, Loader(val_set, batch_size, shuffle=False, view=view, **there, **scale))
+    top5 = f", top-5 error {result.top5_error:.2%}" if first["num_classes"] > 5 else ""  # of fewer it is always 0
     say(
         f"{len(val_set):,} pictures, {len(nets)} net{'s' * (len(nets) > 1)}, "
-        f"{'ten crops' if args.ten_crop else 'centre crop'}: top-1 error {result.top1_error:.2%}, top-5 error "
-        f"{result.top5_error:.2%}, loss {result.loss:.4f}"
+        f"{'ten crops' if args.ten_crop else 'centre crop'}: top-1 error {result.top1_error:.2%}{top5}, "
+        f"loss {result.loss:.4f}"
     )
 
 

@@ -37,12 +37,9 @@ STEPS_AHEAD = 4  # of a GPU, that the host may be
 STEPS_TO_LEARN = 300  # by then the loss has fallen below chance, or something is amiss
 EPOCH_LINE = (
     "epoch {epoch}/{epochs}: loss {train_loss:.3f}, error {train_error:.1%}; validation loss {val_loss:.3f}, "
-    "top-1 error {val_top1_error:.1%}, top-5 error {val_top5_error:.1%}; {images_per_second:,.0f} images/s"
+    "top-1 error {val_top1_error:.1%}{top5}; {images_per_second:,.0f} images/s"
 )
-FINAL_LINE = (
-    "finished after epoch {epochs}, {seconds:.0f} s: validation top-1 error {val_top1_error:.2%}, "
-    "top-5 error {val_top5_error:.2%}"
-)
+FINAL_LINE = "finished after epoch {epochs}, {seconds:.0f} s: validation top-1 error {val_top1_error:.2%}{top5}"
 
 
 @dataclass
@@ -130,7 +127,7 @@ class Trainer:
         self.records: list[Record] = []
         self._tally, self._recent = Tally(), Tally()  # of this epoch; since the last record of a step
         self._seconds_before = self._epoch_seconds = 0.0  # of the run's parts before this one; training in this epoch
-        self._in_a_step = False
+        self._in_a_step, self._num_classes = False, 0  # 0: not known before a step
         self._step = TrainingStep(model, self.loss, optimizer, graph)
         self._begun: deque[tuple[Result, int]] = deque()  # steps whose results are not read yet, and their pictures
 
@@ -184,7 +181,7 @@ class Trainer:
                 raise
             finally:
                 self.model.input_grad = input_grad
-        say(FINAL_LINE.format(**final))
+        say(FINAL_LINE.format(**final, top5=self._top5(final, ".2%")))
         return final
 
     def _one_epoch(self) -> None:
@@ -228,7 +225,7 @@ class Trainer:
         self._files.save_weights(self.model, self._metadata())
         self._save_checkpoint(best)
         if not self.quiet:
-            say(EPOCH_LINE.format(epochs=self.epochs, **record))
+            say(EPOCH_LINE.format(epochs=self.epochs, **record, top5=self._top5(record, ".1%")))
         self._call_back(record)
 
     def _batches(self) -> Iterator:
@@ -271,6 +268,11 @@ class Trainer:
     def _stopped_improving(self) -> bool:
         errors = self._val_errors()
         return self.patience is not None and bool(errors) and len(errors) - 1 - int(np.argmin(errors)) >= self.patience
+    def _top5(self, record: Record, digits: str) -> str:
+        """For the screen; nothing with so few classes that every label is among the five most likely."""
+        num_classes = self.config.get("num_classes", self._num_classes)  # a finished run, resumed, makes no step
+        return "" if num_classes and num_classes <= 5 else f", top-5 error {record['val_top5_error']:{digits}}"
+
 
     def _val_errors(self) -> list[float]:
         return [record["val_top1_error"] for record in self.records if record["event"] == "epoch"]

@@ -124,6 +124,16 @@ def test_a_folder_that_is_no_album(quick, capfd, tmp_path, make, message):
     assert os.listdir(tmp_path / "runs") == []
 
 
+def test_of_two_classes_no_top_5_error_is_told(quick, capfd, album):
+    assert quick("--data", album, *MINI, "--out", "run") == 0
+    assert quick("--resume", "run") == 0
+    assert quick("--evaluate", "run", "--data", album) == 0
+    lines = [line for line in capfd.readouterr().out.splitlines() if "top-1 error" in line]
+    assert len(lines) == 4  # the epoch, the end twice, the evaluation
+    assert not [line for line in lines if "top-5" in line]
+    assert log("run")[-1]["val_top5_error"] == 0
+
+
 def test_more_classes_than_the_data_has(quick, capfd, album):
     assert quick("--data", album, *MINI, "--num-classes", 5, "--quiet") == 0
     assert load_weights("runs/album-1")["fc8.weight"].shape == (5, 256)

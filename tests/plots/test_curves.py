@@ -55,6 +55,13 @@ def test_chance_is_dotted():
         assert list(line.get_ydata()) == [level, level]
 
 
+@pytest.mark.parametrize(("num_classes", "drawn"), [(5, False), (6, True)])
+def test_top_5_of_five_classes_is_not_drawn(num_classes, drawn):
+    _, error = learning_curves([{"event": "start", "num_classes": num_classes}, *RECORDS[1:]]).axes
+    assert ("validation, top-5" in lines(error)) is drawn
+    assert "validation, top-1" in lines(error)
+
+
 def test_without_the_number_of_classes_no_chance_is_claimed():
     for axes in learning_curves(RECORDS[1:]).axes:
         assert not [label for label in lines(axes) if "chance" in label]

@@ -13,8 +13,8 @@ from tinynet.plots.page import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
 
 
 def learning_curves(records: Iterable[Mapping[str, Any]]) -> Figure:
-    """Left: the loss of the training steps, and its mean over each epoch; right: top-1 and top-5 error after each
-    epoch; dotted: chance.
+    """Left: the loss of the training steps, and its mean over each epoch; right: top-1 and, of more than five classes,
+    top-5 error after each epoch; dotted: chance.
 
     records: a run's, as in `Trainer.records` or the lines of log.jsonl; unknown kinds are passed over. Chance, ln K for
     the loss and 1 - 1/K for the top-1 error, is drawn if the "start" record has num_classes = K. Training error is
@@ -36,7 +36,8 @@ def learning_curves(records: Iterable[Mapping[str, Any]]) -> Figure:
 
     _line(error, epochs, "epoch", "train_error", "training, top-1", color=BLUE, linestyle="-", marker="s")
     _line(error, epochs, "epoch", "val_top1_error", "validation, top-1", color=ORANGE, linestyle="--", marker="o")
-    _line(error, epochs, "epoch", "val_top5_error", "validation, top-5", color=GREEN, linestyle="-.", marker="^")
+    if not num_classes or num_classes > 5:  # else it is 0 by definition
+        _line(error, epochs, "epoch", "val_top5_error", "validation, top-5", color=GREEN, linestyle="-.", marker="^")
     error.set(xlabel="epoch", ylabel="error", title="error")
     error.set_xlim(0.5, max((record["epoch"] for record in epochs), default=1) + 0.5)
     error.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
