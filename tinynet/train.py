@@ -62,8 +62,9 @@ class Trainer:
 
     One step: zero the gradients; loss = SoftmaxCE(model(x), labels); backward; optimizer.step(). Dropout masks are a
     function of the step's number. After each epoch come `schedule.step(val_error)` and each `callback(trainer,
-    record)`; the callbacks come once more with the "final" record. With `patience`, the run ends early once that many
-    epochs in a row brought no new best top-1 error.
+    record)`; the callbacks come once more with the "final" record. A callback that has it gets `on_step(trainer,
+    record)` too, after each "step" record and, with a "stopped" one, when an interrupted run is saved. With `patience`,
+    the run ends early once that many epochs in a row brought no new best top-1 error.
 
     With `out`, a folder, the run writes log.jsonl there, each line before training goes on; after each epoch
     weights.safetensors, with `metadata` for whoever uses them; and checkpoints/, from which `fit(resume=...)` goes on:
@@ -192,7 +193,7 @@ class Trainer:
             contextlib.closing(self._stop.until(self._batches())) as batches,
         ):
             for x, labels in batches:
-                self._in_a_step = True
+                self._in_a_step, record = True, None
                 self._one_step(x, labels)
                 self._read_results(STEPS_AHEAD)
                 if self.step == 1 or self.step % STEPS_PER_RECORD == 0:
@@ -202,6 +203,8 @@ class Trainer:
                     if self.step == STEPS_TO_LEARN:
                         self._warn(not_learning(record["train_loss"], self._chance(), self.step, lr, to_cpu(x)))
                 self._in_a_step = False
+                if record:
+                    began += self._call_back_on_step(record)  # no time of training
                 if self._files.minutes_since_checkpoint() > self.checkpoint_minutes:
                     self._save_checkpoint()
                 self._epoch_seconds = time.perf_counter() - began
@@ -265,14 +268,14 @@ class Trainer:
         shares = np.unique(dataset.labels, return_counts=True)[1] / len(dataset.labels)
         return float(-(shares * np.log(shares)).sum())
 
-    def _stopped_improving(self) -> bool:
-        errors = self._val_errors()
-        return self.patience is not None and bool(errors) and len(errors) - 1 - int(np.argmin(errors)) >= self.patience
     def _top5(self, record: Record, digits: str) -> str:
         """For the screen; nothing with so few classes that every label is among the five most likely."""
         num_classes = self.config.get("num_classes", self._num_classes)  # a finished run, resumed, makes no step
         return "" if num_classes and num_classes <= 5 else f", top-5 error {record['val_top5_error']:{digits}}"
 
+    def _stopped_improving(self) -> bool:
+        errors = self._val_errors()
+        return self.patience is not None and bool(errors) and len(errors) - 1 - int(np.argmin(errors)) >= self.patience
 
     def _val_errors(self) -> list[float]:
         return [record["val_top1_error"] for record in self.records if record["event"] == "epoch"]
@@ -305,6 +308,7 @@ class Trainer:
         else:
             self._save_checkpoint()
             self._files.save_weights(self.model, self._metadata())
+            self._call_back_on_step({"event": "stopped", "epoch": self.epoch, "step": self.step})
             kept = f"; everything is kept in {self.out}, from where the run can be resumed"
         how = "interrupted" if isinstance(stop, KeyboardInterrupt) else "terminated"
         text = f"{how} in epoch {self._record_stop(how)}, after step {self.step}{kept if self.out is not None else ''}"
@@ -365,6 +369,14 @@ class Trainer:
     def _call_back(self, record: Record) -> None:
         for callback in self.callbacks:
             callback(self, record)
+
+    def _call_back_on_step(self, record: Record) -> float:
+        """How many seconds that took."""
+        began = time.perf_counter()
+        for callback in self.callbacks:
+            if hasattr(callback, "on_step"):
+                callback.on_step(self, record)
+        return time.perf_counter() - began
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._began

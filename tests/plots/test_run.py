@@ -264,6 +264,55 @@ def test_no_picture_to_search():
         a_run(None, search=0)
 
 
+def test_before_an_epoch_is_over_some_pictures_come_at_most_once_a_minute(tmp_path, monkeypatch, quick):
+    clock, drawn = [1000.0], []
+    monkeypatch.setattr(run.time, "perf_counter", lambda: clock[0])
+    pictures, trainer = a_run(tmp_path)
+    monkeypatch.setattr(pictures, "_save", lambda trainer, file, draw: drawn.append((clock[0] - 1000, file)))
+    for seconds, event in [(0, "step"), (59, "step"), (61, "step"), (100, "step"), (122, "step"), (123, "stopped")]:
+        clock[0] = 1000 + seconds
+        pictures.on_step(trainer, {"event": event, "step": 1})
+    curves = [(seconds, "learning_curves.png") for seconds in (61, 122, 123)]
+    assert sorted(drawn) == sorted([(61, "augmentation.png"), *curves])
+
+
+def test_an_interrupted_run_has_its_curves_and_the_same_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "EARLY", 0.0)  # after the first step, too
+    weights = []
+    for folder, interrupted in (("straight", False), ("cut", True)):
+        pictures, stand_in = a_run(tmp_path)
+        trainer = Trainer(
+            stand_in.model,
+            optim.SGD(stand_in.model.parameters(), 0.05),
+            pictures.train_loader,
+            pictures.val_loader,
+            epochs=1,
+            out=tmp_path / folder,
+            quiet=True,
+            callbacks=[pictures, InterruptAfterAStep()] if interrupted else [],
+        )
+        if interrupted:
+            with pytest.raises(KeyboardInterrupt, match="after step 1; everything is kept"):
+                trainer.fit()
+            assert set(os.listdir(tmp_path / folder)) >= {"learning_curves.png", "augmentation.png"}
+            trainer.callbacks = ()
+            trainer.fit(resume=tmp_path / folder)
+        else:
+            trainer.fit()
+        weights.append(trainer.model.state_dict())
+    for name, array in weights[0].items():
+        np.testing.assert_array_equal(array, weights[1][name])
+
+
+class InterruptAfterAStep:
+    def __call__(self, trainer, record):
+        raise AssertionError("no epoch comes to its end")
+
+    def on_step(self, trainer, record):
+        if record["event"] == "step":
+            raise KeyboardInterrupt
+
+
 # what the sheets get
 
 

@@ -26,6 +26,7 @@ from tinynet.plots.neighbours import nearest_neighbours
 from tinynet.plots.predictions import predictions
 
 SHARE = 0.05  # of the training time, for the pictures that need the net
+EARLY = 60.0  # seconds from one drawing to the next while an epoch is under way
 SHOWN, QUERIES, NEIGHBOURS, AUGMENTED, EPOCHS = 8, 5, 6, 4, 6  # pictures on a sheet
 BATCH = 16  # pictures that go through the net at a time
 UNSHOWN = (Flatten, Dropout)  # the same numbers as the layer before, in evaluation mode
@@ -43,10 +44,11 @@ class RunPictures:
     activation_maps.png    a validation picture, cropped as the net gets it, on its way through the net
     augmentation.png       a few training pictures as the net gets them in the first epochs
 
-    These come at the end, and after an epoch if drawing them took less than 5 % of the training time so far. kernels:
-    the name of the first layer's weight. A net without it, or without the layer `features`, gets no such picture, which
-    is said once. Whatever fails is a warning on the screen, and training goes on; nothing in it changes: the layers are
-    back in their modes, and no random number is drawn.
+    These come at the end, and after an epoch if drawing them took less than 5 % of the training time so far. The curves
+    and the augmented pictures do not wait for an epoch's end: they come after a "step" record too, at most once a
+    minute, and when the run is interrupted. kernels: the name of the first layer's weight. A net without it, or without
+    the layer `features`, gets no such picture, which is said once. Whatever fails is a warning on the screen, and
+    training goes on; nothing in it changes: the layers are back in their modes, and no random number is drawn.
 
     val_loader: a Loader of the whole val_set in its order; its view is what the net sees of all pictures but the
     augmented ones. Raises ValueError for search below 1.
@@ -68,6 +70,7 @@ class RunPictures:
         self.train_set, self.val_set, self.train_loader, self.val_loader = train_set, val_set, train_loader, val_loader
         self.kernels, self.features, self.search = kernels, features, search
         self.seconds = 0.0  # spent on the pictures that need the net
+        self._drawn_at, self._augmented = time.perf_counter(), False
         self._said: set[str] = set()
 
     def __call__(self, trainer: Any, record: Mapping[str, Any]) -> None:
@@ -86,6 +89,17 @@ class RunPictures:
             began = time.perf_counter()
             self._with_the_net(trainer)
             self.seconds += time.perf_counter() - began
+
+    def on_step(self, trainer: Any, record: Mapping[str, Any]) -> None:
+        """What can be drawn before an epoch is over; after a step at most once in EARLY seconds."""
+        now = time.perf_counter()
+        if trainer.out is None or (record["event"] == "step" and now - self._drawn_at < EARLY):
+            return
+        self._save(trainer, "learning_curves.png", lambda: learning_curves(trainer.records))
+        if not self._augmented:
+            self._save(trainer, "augmentation.png", self._augmentation)
+            self._augmented = True  # it stays the same
+        self._drawn_at = time.perf_counter()
 
     def _with_the_net(self, trainer: Any) -> None:
         model, chosen = trainer.model.whole(), spread(self.val_set.labels, SHOWN)
