@@ -115,7 +115,8 @@ def parse_arguments(description: str) -> argparse.Namespace:
     named = set(given)
     kind = given["data_kind"] = data_kind(given.setdefault("data", "shapes"))
     if kind is None:
-        wrong("data", f"one of {', '.join(data.NAMES)}, or a folder of class folders of photographs")
+        remedy = "that is a file; name the folder of the class folders" if Path(given["data"]).is_file() else ""
+        wrong("data", f"one of {', '.join(data.NAMES)}, or a folder of class folders of photographs", remedy)
     if "evaluate" in given:
         refuse_beside("evaluate", WITH_EVALUATE | {"data_kind"}, "the net and its input are what the file says")
     elif "ten_crop" in given:
@@ -190,7 +191,8 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     add("--num-classes", type=classes, metavar="K", help="outputs of the net (default: the data's classes)")
     add("--pretrained", type=Path, metavar="FILE", help="begin with these weights; fc8 is new unless the classes are "
         "the same")  # fmt: skip
-    add("--freeze", type=names, metavar="LAYERS", help="layers that do not learn, such as conv1,conv2")
+    add("--freeze", type=layers, metavar="LAYERS", help="layers that do not learn, such as conv1,conv2; or learn more "
+        "slowly: conv1,conv2=0.1, at a tenth of the learning rate")  # fmt: skip
     add = parser.add_argument_group("how to learn").add_argument
     add("--epochs", type=count, metavar="N", help="passes over the training pictures (default: 3 for shapes, 25 for "
         "cifar-10, 90 for photographs, else 2)")  # fmt: skip
@@ -225,12 +227,21 @@ def explain(choices: dict[str, str], default: str) -> str:
     return "; ".join(f"{name}: {text}" for name, text in choices.items()) + f" (default: {default})"
 
 
-def names(text: str) -> list[str]:
-    """The items of a list with commas."""
-    found = [name.strip() for name in text.split(",")]
-    if not all(found):
-        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
+def layers(text: str) -> list[str]:
+    """The items of a list with commas, each a name or NAME=FACTOR."""
+    found = [item.strip() for item in text.split(",")]
+    names = [name for name, _ in map(slowed, found)]
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, each once, got {text!r}")
     return found
+
+
+def slowed(item: str) -> tuple[str, float]:
+    """(name, factor of the learning rate) of "conv2=0.1"; of "conv2" alone the factor is 0."""
+    name, given, factor = item.partition("=")
+    if not given:
+        return name, 0.0
+    return name.strip(), number(float, "a factor of at least 0 and below 1 behind =", lambda x: 0 <= x < 1)(factor)
 
 
 def number(kind: type, expected: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from options import PHOTOS
+from options import PHOTOS, slowed
 
 import tinynet
 from tinynet import data, plots
@@ -137,14 +137,14 @@ def learning_schedule(name: str, optimizer: SGD, epochs: int) -> Any:
 
 
 def freeze(model: Layer, layers: list[str]) -> None:
-    """Their parameters keep their values: learning rate 0."""
-    for layer in layers:
+    """Their parameters keep their values, learning rate 0; or learn at the rate's part that "conv2=0.1" says."""
+    for layer, factor in map(slowed, layers):
         own = [parameter for name, parameter in model.named_parameters() if name.rpartition(".")[0] == layer]
         if not own:
             known = layer_names(name for name, _ in model.named_parameters())
             raise ValueError(f"--freeze: expected layers out of {known}; got {layer!r}")
         for parameter in own:
-            parameter.lr_mult = 0.0
+            parameter.lr_mult = factor
     if all(parameter.lr_mult == 0 for parameter in model.parameters()):
         raise ValueError("--freeze: expected at least one layer that learns, got all of them")
 

@@ -240,6 +240,21 @@ def test_fine_tuning_replaces_fc8_and_freezes_layers(quick, capfd, album):
 
 @pytest.mark.parametrize(
     ("options", "message"),
+def test_a_slowed_layer_learns_at_its_part_of_the_rate_and_a_resumed_run_keeps_it(quick):
+    once = "--train-size", 10, "--val-size", 10, "--batch-size", 10, "--epochs", 1, "--lr", 0.01, "--quiet"
+    moved = {}
+    for out, options in (("usual", ()), ("slow", ("--freeze", "conv1,conv2=0.25"))):
+        assert quick(*once, *options, "--out", out) == 0
+        before = read_checkpoint(f"{out}/checkpoints/step-000000000.safetensors").part("model")
+        moved[out] = {name: array - before[name] for name, array in load_weights(out).items()}
+    assert not moved["slow"]["conv1.weight"].any()
+    assert moved["usual"]["conv2.weight"].any()
+    np.testing.assert_allclose(moved["slow"]["conv2.weight"], moved["usual"]["conv2.weight"] / 4, atol=1e-7)
+    np.testing.assert_array_equal(moved["slow"]["conv3.weight"], moved["usual"]["conv3.weight"])
+    assert quick("--resume", "slow", "--epochs", 2, "--quiet") == 0
+    assert read_checkpoint("slow").state["settings"]["lr_mult"][:5] == [0, 0, 0.25, 0.25, 1]
+
+
     [
         (("--pretrained", "gone"), "--pretrained: expected a safetensors file at gone, got nothing there"),
         (("--pretrained", "notes.txt"), "--pretrained: notes.txt: expected a safetensors file, got one that begins"),

@@ -197,7 +197,11 @@ def test_files_of_real_pictures(quick, capfd, tmp_path, name):
         ),
         (["--image-size", "8"], "argument --image-size: expected a whole number in [28, 512], got '8'"),
         (["--num-classes", "100001"], "argument --num-classes: expected a whole number in [2, 100000], got '100001'"),
-        (["--freeze", "conv1,,fc6"], "argument --freeze: expected names with commas between them, got 'conv1,,fc6'"),
+        (["--freeze", "conv1,,fc6"], "argument --freeze: expected names with commas between them, each once, got"),
+        (["--freeze", "conv1,conv1=0.5"], "expected names with commas between them, each once, got 'conv1,conv1=0.5'"),
+        (["--freeze", "conv1=1"], "argument --freeze: expected a factor of at least 0 and below 1 behind =, got '1'"),
+        (["--freeze", "conv1=slow"], "--freeze: expected a factor of at least 0 and below 1 behind =, got 'slow'"),
+        (["--data", __file__], "test_train_alexnet.py'; that is a file; name the folder of the class folders"),
         (["--workers", "-1"], "argument --workers: expected a whole number in [0, 64], got '-1'"),
         (["--augment", "more"], "argument --augment: invalid choice: 'more'"),
         (
