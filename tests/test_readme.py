@@ -81,6 +81,11 @@ def test_what_the_net_says_to_a_photograph(monkeypatch, tmp_path):
     assert re.fullmatch(r" 9\d\.\d%  class 7", lines[0])
 
 
+def test_the_lines_for_a_gpu_run_on_the_cpu_too():
+    shown = next(program for program in PROGRAMS if '.to("cuda:0")' in program)
+    run(shown.replace("cuda:0", "cpu") + "assert logits.shape == (1, 1000)\nassert conv.algorithm == 'im2col'\n")
+
+
 def test_the_split_is_the_one_that_runs():
     shown = next(program for program in PROGRAMS if program.startswith("Split("))
     source = (README.parent / "tinynet" / "models" / "towers.py").read_text(encoding="utf-8")
