@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import json
 import platform
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ from tinynet.data import CentreCrop, Loader, TenCrop
 from tinynet.device import checked_device
 from tinynet.errors import DeviceError, Terminated
 from tinynet.evaluate import evaluate
-from tinynet.files import atomic_write, cannot_write
+from tinynet.files import DISK_FULL, atomic_write, cannot_write
 from tinynet.layers import Layer
 from tinynet.ops.precision import check_precision_on
 from tinynet.optim import SGD
@@ -51,6 +52,7 @@ from tinynet.progress import say
 from tinynet.run_folder import LOG
 from tinynet.train import Trainer
 
+CHECKPOINTS = "checkpoints/step-*.safetensors"  # in a run's folder
 LAST = "fc8"  # the layer that knows the classes
 GREY = ("mnist", "fashion-mnist")  # sets of pictures of one channel
 NEEDED = {
@@ -82,15 +84,29 @@ def main() -> int:
                 train(args)
     except KeyboardInterrupt as interrupt:
         before = "began: nothing is kept" if hasattr(args, "out") else "went on: the run is as it was"
-        say(str(interrupt) or f"interrupted before training {before}", error=True)
+        text = f"{interrupt}; {how_to_go_on(args)}" if str(interrupt) else f"interrupted before training {before}"
+        say(text, error=True)
         return 130
     except Terminated as end:
-        say(str(end), error=True)
+        say(f"{end}; {how_to_go_on(args)}", error=True)
         return int(end.code or 0)
     except (OSError, ValueError, FloatingPointError, MemoryError, ImportError, DeviceError) as error:
-        say(f"train_alexnet.py: error: {reason(error)}", error=True)
+        text = reason(error)
+        if isinstance(error, OSError) and error.errno in DISK_FULL and list(folder_of(args).glob(CHECKPOINTS)):
+            text += f"; the checkpoint before it is intact: then {how_to_go_on(args)}"
+        say(f"train_alexnet.py: error: {text}", error=True)
         return 1
     return 0
+
+
+def folder_of(args: argparse.Namespace) -> Path:
+    """The run's; with --resume the path may be that of a checkpoint in it."""
+    path: Path = getattr(args, "resume", None) or args.out or Path()
+    return path.resolve().parent.parent if path.is_file() else path
+
+
+def how_to_go_on(args: argparse.Namespace) -> str:
+    return f"go on with: {sys.argv[0]} --resume {shlex.quote(str(folder_of(args)))}"
 
 
 def reason(error: Exception) -> str:
@@ -332,6 +348,8 @@ def run_folder(out: Path | None, name: str) -> Iterator[Path]:
     holds a run already.
     """
     folder = out or Path("runs")
+    if out is not None and out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out: expected a folder, got {out}, which is a file; choose another folder")
     try:
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """The program as its user meets it: most tests start it in a process of its own, those of mistakes call its main()."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -17,7 +18,7 @@ from PIL import Image
 
 import tinynet
 from tinynet import data
-from tinynet.checkpoint import load_weights
+from tinynet.checkpoint import Checkpoints, load_weights, read_checkpoint
 from tinynet.models import alexnet_mini
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "train_alexnet.py"
@@ -250,9 +251,11 @@ def test_numbers_that_go_bad_end_with_the_layers_name(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_noticed_before_the_data(program, capfd, tmp_path):
     (tmp_path / "file").touch()
-    for out in ("file", "file/run"):
-        assert program("--data", "mnist", "--data-dir", "no such folder", "--out", out) == 1
-        assert re.search(rf"error: cannot write {out}: .*choose another folder\n", one_line_error(capfd))
+    options = "--data", "mnist", "--data-dir", "no such folder"
+    assert program(*options, "--out", "file") == 1
+    assert "error: --out: expected a folder, got file, which is a file; choose another" in one_line_error(capfd)
+    assert program(*options, "--out", "file/run") == 1
+    assert re.search(r"error: cannot write file/run: .*choose another folder\n", one_line_error(capfd))
     (tmp_path / "runs").touch()
     assert program() == 1
     assert "cannot write runs" in one_line_error(capfd)
@@ -288,11 +291,29 @@ def test_a_full_disk_ends_with_one_line(quick, capfd, tmp_path):
     assert [record["event"] for record in read_log(tmp_path / "run")] == ["start", "stopped"]
 
 
+def test_a_disk_that_fills_later_leaves_the_checkpoint_before_it(quick, capfd, monkeypatch, tmp_path):
+    write = Checkpoints.save
+
+    def full_from_the_first_epoch_on(self, state, tensors, **options):
+        with disk_of(1_000_000) if state["step"] else contextlib.nullcontext():
+            return write(self, state, tensors, **options)
+
+    monkeypatch.setattr(Checkpoints, "save", full_from_the_first_epoch_on)
+    assert quick(*TINY, "--quiet", "--out", "my run") == 1
+    end = "; the checkpoint before it is intact: then go on with: train_alexnet.py --resume 'my run'\n"
+    error = one_line_error(capfd)
+    assert "free some space" in error
+    assert error.endswith(end)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert read_checkpoint("my run").state["step"] == 0
+
+
 def test_a_picture_that_cannot_be_written_is_a_warning(program, capfd, monkeypatch, tmp_path):
     replace = os.replace
 
     def held_open(aside, path):  # as a viewer on Windows does
-        if path.name == "learning_curves.png":
+        if Path(path).name == "learning_curves.png":
             raise PermissionError(13, "Access is denied")
         replace(aside, path)
 
@@ -349,10 +370,12 @@ def test_ctrl_c_keeps_the_weights_and_ends_with_130(tmp_path):
     error = process.communicate()[1].decode()
     assert process.returncode == 130
     assert re.fullmatch(
-        r"interrupted in epoch \d+, after step \d+; everything is kept in run, from where the run can be resumed\n",
+        r"interrupted in epoch \d+, after step \d+; everything is kept in run, from where the run can be resumed; "
+        r"go on with: .*train_alexnet\.py --resume run\n",
         error,
     )
     last = read_log(tmp_path / "run")[-1]
     assert (last["event"], last["reason"]) == ("stopped", "interrupted")
     alexnet_mini().load_state_dict(load_weights(tmp_path / "run" / "weights.safetensors"))
+    assert {"learning_curves.png", "augmentation.png"} <= set(os.listdir(tmp_path / "run"))
     assert not [name for name in os.listdir(tmp_path / "run") if name.endswith(".tmp")]
