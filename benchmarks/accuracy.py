@@ -1,5 +1,7 @@
 """How good, and how fast, are the runs that the README shows? Each is examples/train_alexnet.py itself, in a process of
-its own, with several seeds; the table gives mean and spread of the top-1 error, the time and the memory.
+its own, with several seeds; the table gives mean and spread of the top-1 error, the time and the memory. A run's aim is
+met if the mean over the seeds meets it. One epoch of the paper's net has no such aim: its error is that of guessing,
+and what is shown is that the run ends, in how much time and memory.
 
     python benchmarks/accuracy.py --data-dir DIR --seeds 0 1 2 --table accuracy.md
 
@@ -81,6 +83,13 @@ def available(name: str, data_dir: Path) -> bool:
     return here and (not run.before or available(run.before, data_dir))
 
 
+def missed(run: Run, results: list[dict[str, Any]]) -> bool:
+    """The mean error over the seeds is above the aim, or one of them took more memory."""
+    error = statistics.mean(result["top1_error"] for result in results)
+    most = max(result["gigabytes"] for result in results)
+    return (run.at_most is not None and error > run.at_most) or (run.gigabytes is not None and most > run.gigabytes)
+
+
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """In Markdown."""
     machine = (
@@ -95,7 +104,7 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
     ]
     for name, runs in results.items():
         aim = RUNS[name].at_most
-        wanted = "ends" if aim is None else f"≤ {aim:.0%}"
+        wanted = "ends (error: chance)" if aim is None else f"≤ {aim:.0%}"
         if not runs:
             lines.append(f"| {name} | {wanted} | not measured: no data | | | | | | |")
             continue
@@ -135,14 +144,9 @@ def main() -> int:
     print(text)
     if args.table:
         args.table.write_text(text, "utf-8")
-    failed = [
-        name
-        for name, runs in results.items()
-        for run in runs
-        if run["top1_error"] > (RUNS[name].at_most or 1) or run["gigabytes"] > (RUNS[name].gigabytes or 1e9)
-    ]
+    failed = [name for name, runs in results.items() if runs and missed(RUNS[name], runs)]
     absent = [name for name, runs in results.items() if not runs]
-    print(f"missed: {', '.join(dict.fromkeys(failed)) or 'none'}; not measured: {', '.join(absent) or 'none'}")
+    print(f"missed: {', '.join(failed) or 'none'}; not measured: {', '.join(absent) or 'none'}")
     if args.json:
         print(json.dumps(results))
     return 1 if failed or absent else 0
