@@ -43,10 +43,11 @@ BATCH = 128
 class SomeBlocks:
     """A kernel of which only some blocks run, `count` tiles; the others' results stay NaN."""
 
-    def __init__(self, kernel: Any, count: int, random: np.random.Generator):
-        self.kernel, self.count, self.random, self.ran = kernel, count, random, ""
+    def __init__(self, kernel: Any, count: int, random: np.random.Generator, ran: list[str]):
+        self.kernel, self.count, self.random, self.ran = kernel, count, random, ran
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, shared_mem: int = 0) -> None:
+        self.ran.append(self.kernel.name)
         x, y, z = (*grid, 1, 1)[:3]
         options: dict[str, Any] = {"guarded": False}
         if "weight_gradient" in self.kernel.name:  # y counts the parts of a sum
@@ -64,8 +65,7 @@ class SomeBlocksModule:
         self.module, self.count, self.random, self.ran = module, count, random, ran
 
     def get_function(self, name: str) -> SomeBlocks:
-        self.ran.append(name)
-        return SomeBlocks(self.module.get_function(name), self.count, self.random)
+        return SomeBlocks(self.module.get_function(name), self.count, self.random, self.ran)
 
 
 def layers(names: list[str]) -> list[tuple[str, Conv2d, tuple[int, ...]]]:

@@ -254,8 +254,8 @@ def go_on(args: argparse.Namespace) -> None:
             check_precision_on(where, settings["precision"])
     except DeviceError as error:
         raise DeviceError(f"--resume: the run was on {settings['devices']}: {error}; --devices says another") from error
-    if settings["devices"] == "cpu" and "graph" not in args.given:
-        settings["graph"] = False  # a run of a GPU goes on here
+    if not settings["devices"].isdecimal() and "graph" not in args.given:
+        settings["graph"] = False  # a run of one GPU goes on elsewhere
     if set(places) == {"cpu"} and settings["precision"] != "fp32":
         text = f"the run was in {settings['precision']}; on the CPU it goes on in float32"
         say(f"train_alexnet.py: warning: {text}", error=True)

@@ -1,11 +1,14 @@
 """Where an array lives, and how it gets elsewhere. This is the only module that imports cupy, when first asked."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import importlib
 import re
+import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -15,6 +18,7 @@ from tinynet.ops import buffers
 
 OLDEST = 70  # compute capability of the GPUs that the kernels are made for: Volta, 2017
 # CuPy by its own name: what PyPI has as "tinynet" is another project
+this_thread = threading.local()  # .recording: the `tinynet.graph.Recorded` that is being made, if any
 INSTALL = "pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]' for CUDA 13"
 
 
@@ -56,6 +60,8 @@ def to_device(array: Any, device: str) -> Any:
     source, device = device_of(array), checked_device(device)
     if source == device:
         return array
+    if source == "cpu" and recording():
+        raise RuntimeError("a copy from the host, whose values a replay would take from memory long used otherwise")
     order = buffers.axes_in_memory(array)
     stored = array.transpose(order)  # as it lies in memory, so that one copy is enough
     if source != "cpu":
@@ -127,7 +133,13 @@ def zeros_like(array: Any) -> Any:
 
 
 class Arriving:
-    """Copies of arrays of one GPU, on their way to the CPU: of their values now, behind all that is under way there."""
+    """Copies of arrays of one GPU, on their way to the CPU: of their values now, behind all that is under way there.
+
+    CuPy gives freed host memory to the next copy at once. So what is still being written is kept, even if nobody waits
+    for it any more.
+    """
+
+    _under_way: ClassVar[list[Arriving]] = []
 
     def __init__(self, *arrays: Any):
         cuda, self._copies = cupy().cuda, []
@@ -139,6 +151,7 @@ class Arriving:
                 self._copies.append(copy)
             self._event = cuda.Event(disable_timing=True)
             self._event.record()
+        self._under_way[:] = [other for other in self._under_way if not other.there] + [self]
 
     @property
     def there(self) -> bool:
@@ -149,6 +162,11 @@ class Arriving:
         if not self.there:
             self._event.synchronize()
         return self._copies
+
+
+def recording() -> bool:
+    """Whether this thread is recording a CUDA graph."""
+    return getattr(this_thread, "recording", None) is not None
 
 
 def on(device: str) -> Any:

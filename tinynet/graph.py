@@ -8,14 +8,11 @@ from the device's memory. Copies between host and device, and whatever makes the
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from tinynet import device
 from tinynet.errors import DeviceError
-
-_local = threading.local()
 
 
 class Recorded:
@@ -39,10 +36,11 @@ class Recorded:
         self._parts: list[Callable[[], Any]] = []
         self._kept: list[Any] = []
         with device.on(where):
-            self._pool, self._stream = cuda.MemoryPool(), cuda.Stream(non_blocking=True)
+            self._pool, self._stream = cuda.MemoryPool(self._block), cuda.Stream(non_blocking=True)
+            device.cupy().get_default_memory_pool().free_all_blocks()  # of the step that was not recorded
             with cuda.using_allocator(self._pool.malloc), self._stream:
                 self._stream.begin_capture()
-                _local.recording = self
+                device.this_thread.recording = self
                 try:
                     self.result = function()
                     self._parts.append(self._stream.end_capture().launch)
@@ -54,7 +52,13 @@ class Recorded:
                     text = "does something that a CUDA graph cannot record"
                     raise DeviceError(f"{where}: the step {text}: {error}; train without graph=True") from error
                 finally:
-                    _local.recording = None
+                    device.this_thread.recording = None
+
+    def _block(self, size: int) -> Any:
+        """Memory for the pool, which never gives it back: recorded launches know its addresses."""
+        memory = device.cupy().cuda.Memory(size)
+        self._kept.append(memory)
+        return device.cupy().cuda.MemoryPointer(memory, 0)
 
     def outside(self, call: Callable[[], Any]) -> None:
         """To be called while recording: at each replay `call` is made here, between two graphs."""
@@ -73,4 +77,4 @@ class Recorded:
 
 def recording() -> Recorded | None:
     """What this thread is recording, if it is."""
-    return getattr(_local, "recording", None)
+    return getattr(device.this_thread, "recording", None)

@@ -19,6 +19,8 @@ from tinynet.ops.elementwise import copy_of
 from tinynet.ops.softmax_ce import softmax_ce_wrong
 from tinynet.optim import SGD
 
+NUMBERS = "p", "seed", "stream", "alpha", "beta", "k"  # of layers, which launches take as they are
+
 
 class Result(Protocol):
     """What a step found."""
@@ -53,10 +55,10 @@ class TrainingStep:
     def __init__(self, model: Layer, loss: SoftmaxCE, optimizer: SGD, graph: bool = False):
         self.model, self.loss, self.optimizer, self.graph = model, loss, optimizer, graph
         if graph and self._gpu() is None:
-            where = model.device or "cpu"
+            places = dict.fromkeys(part.device for parameter in model.parameters() for part in parameter.parts)
             raise ValueError(
-                f'expected a model on one GPU for graph=True, got one on {where}; model.to("cuda:0") first, or leave '
-                "graph=True out"
+                f"expected a whole model on one GPU for graph=True, got one on {', '.join(places) or 'none'}; move it "
+                "there, or leave graph=True out"
             )
         self._flags: Any = None  # (4,) on the GPU: wrong answers of this step; three of numbers that went bad
         self._recorded: Recorded | None = None
@@ -129,7 +131,7 @@ class TrainingStep:
 
     def _record(self, where: str, x: Any) -> Recorded:
         inputs = {
-            "x": device.to_device(x, where) if device.device_of(x) == "cpu" else copy_of(x),
+            "x": copy_of(device.to_device(x, where)),
             "labels": device.zeros((len(x),), np.int32, where),
             "step": device.zeros((1,), np.uint32, where),
             "rates": device.to_device(self._rates(), where),
@@ -145,7 +147,7 @@ class TrainingStep:
         arrays = [array for p in self.model.parameters() for array in (p.data, p.grad)] + optimizer.velocity
         return (
             *(x.shape, str(x.dtype), repr(self.model), optimizer.momentum, *optimizer.decays()),
-            *((layer.training, layer.input_grad) for layer in layers),
+            *((layer.training, layer.input_grad, *(getattr(layer, n, None) for n in NUMBERS)) for layer in layers),
             *map(device.address, arrays),
         )
 
@@ -198,6 +200,8 @@ class UnderWay:
             where = f"met NaN or infinity, on {self.model.device}, where layers are not looked at one by one"
             if logits or math.isfinite(loss):
                 raise NonFiniteError(str(self.loss), f"{where}; the same batch on the CPU names the layer")
+            if math.isnan(loss):
+                raise NonFiniteError(str(self.loss), f"{where}, though all logits are finite: a label may be no class")
             last: Sequence[Layer] = [self.model, *(layer for _, layer in self.model.named_layers())]
             raise NonFiniteError(str(last[-1]), f"gave an output so large that the loss is {loss}")
         return loss, int(wrong)

@@ -167,6 +167,7 @@ class Trainer:
                         self._one_epoch()
                 except (KeyboardInterrupt, Terminated):
                     if not self._in_a_step:
+                        self._stop.deaf = True
                         self._read_results()  # if a number went bad before, that is what ends the run
                     raise
                 final = self._finish()
@@ -250,13 +251,14 @@ class Trainer:
         """Add up what the steps found, in their order: of those that are over, and of all but the last `leave`, for
         which it waits."""
         while self._begun and (len(self._begun) > leave or self._begun[0][0].ready):
-            result, count = self._begun.popleft()
+            result, count = self._begun[0]
             try:
                 loss, wrong = result.read()
             except NonFiniteError:
                 begun_since = self.step - result.steps  # they changed nothing
                 self.step, self.batch = self.step - begun_since, self.batch - begun_since
                 raise
+            self._begun.popleft()  # only now: a signal may have come while it was waited for
             for means in (self._tally, self._recent):
                 means.add(loss, wrong, count)
 

@@ -208,6 +208,7 @@ class FakeCupy(types.ModuleType):
         self.cuda.Event, self.cuda.Stream = (type(kind.__name__, (kind,), {"fake": self}) for kind in (Event, Stream))
         self.cuda.using_allocator, self.cuda.alloc_pinned_memory = self._using_allocator, bytearray
         self.cuda.cublas = FakeCublas(self)
+        self.cuda.Memory, self.cuda.MemoryPointer = int, lambda memory, offset: None  # of blocks that a pool asks for
         self.cuda.get_elapsed_time = lambda begin, end: 1e3 * (end.seconds - begin.seconds)
         self.__version__ = "a stand-in"
 

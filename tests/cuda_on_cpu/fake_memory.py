@@ -10,7 +10,8 @@ UNIT = 512
 
 
 class MemoryPool:
-    def __init__(self):
+    def __init__(self, allocator=None):
+        self.allocator = allocator  # which CuPy asks for blocks; here it only learns of them
         self.free: list[tuple[int, int]] = []  # (address, size)
         self.fresh: list[int] = []  # sizes of the blocks taken from the device
         self.blocks: dict[int, np.ndarray] = {}
@@ -20,6 +21,8 @@ class MemoryPool:
         size = max(1, -(-size // UNIT)) * UNIT
         found = min((chunk for chunk in self.free if chunk[1] >= size), key=lambda chunk: chunk[1], default=None)
         if found is None:
+            if self.allocator is not None:
+                self.allocator(size)
             block = np.empty(size + UNIT, np.uint8)
             start = block.ctypes.data + -block.ctypes.data % UNIT
             self.blocks[start] = block[start - block.ctypes.data :][:size]

@@ -209,6 +209,10 @@ def test_the_recorder_sees_every_layer_and_every_copy():
     seen = []
 
     class Span:
+        @staticmethod
+        def forward_begins():
+            assert not seen
+
         def __init__(self, tower, kind, name, nbytes):
             self.entry = tower.number, tower.device, kind, name, nbytes
 
@@ -243,6 +247,7 @@ def test_the_towers_share_the_threads():
         seen[tower.number, kind, name] = tinynet.get_num_threads()
         yield
 
+    recorder.forward_begins = lambda: None
     net.recorder = recorder
     net.backward(net(numbers(SHAPE)))
     assert {count for (tower, _, name), count in seen.items() if tower == 0 and "fc8" not in name} == {3}
@@ -289,3 +294,27 @@ if child == 0:
 print("child:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), np.array_equal(net(x), before))
 """
     assert run_python(script, PYTHONWARNINGS="ignore").strip() == "child: 0 True"
+
+
+@pytest.mark.parametrize("devices", [(None, TWO), (TWO, None)])
+def test_what_an_optimiser_keeps_goes_on_in_the_other_net(devices):
+    """One step there, then weights and velocity are loaded here, and the next step is the same in both."""
+    nets = [small(each) for each in devices]
+    optimizers = [SGD(net.parameters(), 0.05, weight_decay=0.01) for net in nets]
+    x, loss = numbers(SHAPE), SoftmaxCE()
+
+    def step(net, optimizer, number):
+        net.at_step(number)
+        optimizer.zero_grad()
+        loss(net(x), LABELS)
+        net.backward(loss.backward())
+        optimizer.step()
+
+    step(nets[0], optimizers[0], 0)
+    nets[1].load_state_dict(nets[0].state_dict())
+    optimizers[1].load_state_dict(optimizers[0].state_dict())
+    for net, optimizer in zip(nets, optimizers, strict=True):
+        step(net, optimizer, 1)
+    first, second = (net.state_dict() for net in nets)
+    for name in first:
+        np.testing.assert_allclose(second[name], first[name], rtol=1e-12, atol=1e-14)

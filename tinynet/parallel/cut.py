@@ -21,6 +21,18 @@ def part_of(layer: Any, t: int, T: int, reads_all: bool) -> Any:
     part = copy.copy(layer)
     part.__dict__.pop("_saved", None)
     if type(layer) is Conv2d:
+        part._kept = None  # of the whole kernels
+    if T > 1:
+        _cut_sizes(part, layer, t, T, reads_all)
+    for key, parameter in vars(layer).items():
+        if isinstance(parameter, Parameter):
+            rows = len(parameter.data) // T
+            setattr(part, key, Parameter(parameter.data[t * rows : (t + 1) * rows].copy()))
+    return part
+
+
+def _cut_sizes(part: Any, layer: Any, t: int, T: int, reads_all: bool) -> None:
+    if type(layer) is Conv2d:
         _check(layer, reads_all == (layer.groups == 1) and layer.out_channels % T == 0, T, reads_all)
         _check(layer, reads_all or layer.groups % T == 0, T, reads_all)
         part.out_channels //= T
@@ -37,11 +49,6 @@ def part_of(layer: Any, t: int, T: int, reads_all: bool) -> Any:
         part.part = (t, T)
     else:
         _check(layer, not reads_all and type(layer) in (ReLU, MaxPool, Flatten), T, reads_all)
-    for key, parameter in vars(layer).items():
-        if isinstance(parameter, Parameter):
-            rows = len(parameter.data) // T
-            setattr(part, key, Parameter(parameter.data[t * rows : (t + 1) * rows].copy()))
-    return part
 
 
 def _check(layer: Any, fits: bool, T: int, reads_all: bool) -> None:

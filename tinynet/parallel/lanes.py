@@ -23,6 +23,9 @@ class CpuLane:
     def __init__(self, device: str):
         self.device = device
 
+    def __reduce__(self) -> Any:  # a copy has streams of its own
+        return lane_for, (self.device,)
+
     def computing(self) -> Any:
         """A context in which a tower computes."""
         return contextlib.nullcontext()

@@ -105,11 +105,12 @@ class Split(Layer):
     def _lend_threads(self, tower: Tower, k: int) -> None:
         """While the first tower alone has something to do it takes all threads."""
         if k == len(self.exchanges) and set(self.devices) == {"cpu"}:
-            limit_threads(sum(each.threads for each in self.towers))
+            limit_threads(self._threads)
 
     def _pass(self, work: Callable[[Tower, Meeting], Any]) -> list[Any]:
         """work(tower, meeting) in all towers at once."""
         meeting, threads = Meeting(), get_num_threads()
+        self._threads = threads
         on_cpu = [tower for tower in self.towers if tower.device == "cpu"]
         for i, tower in enumerate(on_cpu):
             tower.threads = max(1, threads // len(on_cpu) + (i < threads % len(on_cpu)))
@@ -156,7 +157,7 @@ class Split(Layer):
         if isinstance(layer, Conv2d) and isinstance(whole, Conv2d):
             layer.algorithm = whole.algorithm
         if isinstance(layer, Dropout) and isinstance(whole, Dropout):
-            layer.step = whole.step
+            layer.p, layer.seed, layer.stream, layer.step = whole.p, whole.seed, whole.stream, whole.step
 
     @property
     def recorder(self) -> Recorder | None:
@@ -200,6 +201,9 @@ class Split(Layer):
 
     def macs(self, shape):
         return self.net.macs(shape)
+
+    def __getstate__(self) -> dict[str, Any]:  # a copy has no pass behind it
+        return {**self.__dict__, "_ends": [None] * len(self.towers)}
 
     def __repr__(self) -> str:
         return f"Split({', '.join(self.devices)}; {self.net!r})"

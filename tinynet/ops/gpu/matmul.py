@@ -23,6 +23,8 @@ ONE_ZERO = {np.dtype(T): (np.ones((), T), np.zeros((), T)) for T in (np.float32,
 
 
 def matmul(a: Any, b: Any, out: Any = None, precision: str = "fp32") -> Any:
+    if a.shape[-1] != b.shape[-2] or a.shape[:-2] != b.shape[:-2]:
+        raise ValueError(f"matmul: expected (..., M, K) and (..., K, N), got {a.shape} and {b.shape}")
     dtype = np.result_type(a.dtype, b.dtype)
     a, b = a.astype(dtype, copy=False), b.astype(dtype, copy=False)
     if out is None:
