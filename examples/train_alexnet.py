@@ -106,7 +106,7 @@ def folder_of(args: argparse.Namespace) -> Path:
 
 
 def how_to_go_on(args: argparse.Namespace) -> str:
-    return f"go on with: {sys.argv[0]} --resume {shlex.quote(str(folder_of(args)))}"
+    return f"go on with: {shlex.join([sys.executable, sys.argv[0], '--resume', str(folder_of(args))])}"
 
 
 def reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -300,10 +301,10 @@ def test_a_disk_that_fills_later_leaves_the_checkpoint_before_it(quick, capfd, m
 
     monkeypatch.setattr(Checkpoints, "save", full_from_the_first_epoch_on)
     assert quick(*TINY, "--quiet", "--out", "my run") == 1
-    end = "; the checkpoint before it is intact: then go on with: train_alexnet.py --resume 'my run'\n"
+    command = shlex.join([sys.executable, "train_alexnet.py", "--resume", "my run"])
     error = one_line_error(capfd)
     assert "free some space" in error
-    assert error.endswith(end)
+    assert error.endswith(f"; the checkpoint before it is intact: then go on with: {command}\n")
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert read_checkpoint("my run").state["step"] == 0
