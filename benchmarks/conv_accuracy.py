@@ -45,6 +45,7 @@ class SomeBlocks:
 
     def __init__(self, kernel: Any, count: int, random: np.random.Generator, ran: list[str]):
         self.kernel, self.count, self.random, self.ran = kernel, count, random, ran
+        self.signature = kernel.signature
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, shared_mem: int = 0) -> None:
         self.ran.append(self.kernel.name)

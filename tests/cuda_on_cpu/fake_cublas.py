@@ -8,6 +8,10 @@ import ctypes
 
 import numpy as np
 
+from .fake_memory import block_at
+from .fake_order import Use
+from .fake_streams import here
+
 CUDA_R_32F, CUDA_R_64F = 0, 1
 DTYPES = {CUDA_R_32F: np.dtype(np.float32), CUDA_R_64F: np.dtype(np.float64)}
 
@@ -58,39 +62,37 @@ class FakeCublas:
         algorithm,
     ):
         """C = alpha * op(A) @ op(B) + beta * C, where op(A) is m x k and op(B) k x n."""
-        self.fake.refuse_while_recording("calling cuBLAS API", NotImplementedError)
-        if handle != f"handle of device {_current_device()}":
+        self.fake.current_stream().refuse_while_recording("calling cuBLAS API", NotImplementedError)
+        if handle != f"handle of device {here.device}":
             raise ValueError(f"a handle of another device: {handle}")
         if not a_type == b_type == c_type or (compute == self.CUBLAS_COMPUTE_64F) != (c_type == CUDA_R_64F):
             raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
         dtype, rounded = DTYPES[c_type], self.ROUNDING[compute]
-        left = _matrix(a, *((m, k) if op_a == self.CUBLAS_OP_N else (k, m)), lda, dtype)
-        right = _matrix(b, *((k, n) if op_b == self.CUBLAS_OP_N else (n, k)), ldb, dtype)
+        left, read_a = _matrix(a, *((m, k) if op_a == self.CUBLAS_OP_N else (k, m)), lda, dtype)
+        right, read_b = _matrix(b, *((k, n) if op_b == self.CUBLAS_OP_N else (n, k)), ldb, dtype)
         left, right = (left if op_a == self.CUBLAS_OP_N else left.T), (right if op_b == self.CUBLAS_OP_N else right.T)
-        result, (alpha, beta) = _matrix(c, m, n, ldc, dtype), (_number(each, dtype) for each in (alpha, beta))
+        (result, write_c), (alpha, beta) = (
+            _matrix(c, m, n, ldc, dtype, True),
+            (_number(x, dtype) for x in (alpha, beta)),
+        )
 
         def multiply():
             before = beta * result if beta else 0  # not read if beta is 0: it may be NaN
             result[...] = alpha * (rounded(left) @ rounded(right)) + before
 
-        self.fake.do(multiply)
+        self.fake.do(multiply, read_a, read_b, write_c)
         self.calls.append(compute)
-
-
-def _current_device():
-    from .fake_cupy import Device
-
-    return Device.current
 
 
 def _number(address, dtype):
     return np.ctypeslib.as_array((ctypes.c_byte * dtype.itemsize).from_address(address)).view(dtype)[0]
 
 
-def _matrix(address, rows, columns, line, dtype):
-    """A view of memory: rows x columns, columns contiguous."""
+def _matrix(address, rows, columns, line, dtype, written=False):
+    """(a view of memory, rows x columns, columns contiguous; its use)."""
     if line < rows:
         raise RuntimeError(f"CUBLAS_STATUS_INVALID_VALUE: a leading dimension of {line} for {rows} rows")
     count = line * (columns - 1) + rows
     memory = np.ctypeslib.as_array((ctypes.c_byte * (count * dtype.itemsize)).from_address(address)).view(dtype)
-    return np.lib.stride_tricks.as_strided(memory, (rows, columns), (dtype.itemsize, line * dtype.itemsize))
+    use = Use(block_at(address).notes, f"a matrix ({rows}, {columns})", address, address + memory.nbytes, written)
+    return np.lib.stride_tricks.as_strided(memory, (rows, columns), (dtype.itemsize, line * dtype.itemsize)), use

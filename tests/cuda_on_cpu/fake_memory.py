@@ -2,65 +2,124 @@
 
 Sizes are rounded up to 512 bytes. The smallest free chunk that is large enough is taken, and what is left of it stays
 free; if there is none, a block is taken from the device: `fresh` lists those. Free neighbours in a block are joined.
+
+A block serves one stream, the one that was current when it was taken: what is freed goes to the next array made in that
+stream, whoever used it last. So the notes of who used which bytes (fake_order.py) belong to the memory, not to arrays:
+if another stream used the last array that lay there, and nobody waited for it, the next one is in danger, as on a GPU.
+`free_all_blocks` waits for the device, and gives to it the blocks of which nothing is in use; any stream may have them.
 """
+
+import collections
+import threading
+import weakref
 
 import numpy as np
 
+from .fake_order import Notes
+
 UNIT = 512
+_blocks: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # all there are: {address: Block}
+_lock = threading.RLock()
+
+
+class Block:
+    """Memory of the device. `stream`: the one whose arrays lie there; None, nobody's."""
+
+    def __init__(self, size: int):
+        memory = np.empty(size + UNIT, np.uint8)
+        self.bytes = memory[-memory.ctypes.data % UNIT :][:size]
+        self.start, self.stream, self.notes = self.bytes.ctypes.data, None, Notes()
+        _blocks[self.start] = self
+
+
+def block_at(address: int) -> Block:
+    with _lock:
+        return _blocks[max(start for start in _blocks if start <= address)]
 
 
 class MemoryPool:
+    fake = None
+
     def __init__(self, allocator=None):
         self.allocator = allocator  # which CuPy asks for blocks; here it only learns of them
-        self.free: list[tuple[int, int]] = []  # (address, size)
+        self.free: list[tuple[Block, int, int]] = []  # (block, address, size)
         self.fresh: list[int] = []  # sizes of the blocks taken from the device
-        self.blocks: dict[int, np.ndarray] = {}
-        self.in_use = 0
+        self.returned: collections.deque = collections.deque()  # like free; by any thread, in the midst of anything
+        self._in_use = 0
 
     def malloc(self, size: int) -> "Chunk":
-        size = max(1, -(-size // UNIT)) * UNIT
-        found = min((chunk for chunk in self.free if chunk[1] >= size), key=lambda chunk: chunk[1], default=None)
-        if found is None:
-            if self.allocator is not None:
-                self.allocator(size)
-            block = np.empty(size + UNIT, np.uint8)
-            start = block.ctypes.data + -block.ctypes.data % UNIT
-            self.blocks[start] = block[start - block.ctypes.data :][:size]
-            self.fresh.append(size)
-            found = start, size
-        else:
-            self.free.remove(found)
-            if found[1] > size:
-                self.free.append((found[0] + size, found[1] - size))
-        self.in_use += size
-        return Chunk(self, found[0], size)
+        stream, size = self.fake.current_stream().number, max(1, -(-size // UNIT)) * UNIT
+        with _lock:
+            self._take_back()
+            found = [piece for piece in self.free if piece[2] >= size and piece[0].stream in (stream, None)]
+            if not found:
+                block = Block(size)
+                found = [(block, block.start, size)]
+                self.free += found
+            block, start, room = piece = min(found, key=lambda piece: (piece[0].stream is None, piece[2]))
+            self.free.remove(piece)
+            if block.stream is None:
+                block.stream = stream
+                self.fresh.append(room)
+                if self.allocator is not None:
+                    self.allocator(room)
+            if room > size:
+                self.free.append((block, start + size, room - size))
+            self._in_use += size
+        return Chunk(self, block, start, size)
 
-    def give_back(self, start: int, size: int) -> None:
-        self.in_use -= size
-        for other in list(self.free):
-            if other[0] + other[1] == start and start not in self.blocks:
+    def _take_back(self) -> None:
+        while self.returned:
+            block, start, size = self.returned.popleft()
+            self._in_use -= size
+            beside = [each for each in self.free if each[0] is block and start in (each[1] + each[2], each[1] - size)]
+            for other in beside:
                 self.free.remove(other)
-                start, size = other[0], other[1] + size
-            elif start + size == other[0] and other[0] not in self.blocks:
-                self.free.remove(other)
-                size += other[1]
-        self.free.append((start, size))
+                start, size = min(start, other[1]), size + other[2]
+            self.free.append((block, start, size))
 
-    def bytes_at(self, address: int, size: int) -> np.ndarray:
-        start = max(start for start in self.blocks if start <= address)
-        return self.blocks[start][address - start :][:size]
+    def free_all_blocks(self) -> None:
+        with _lock:
+            self._take_back()
+            for block, _, size in self.free:
+                if size == block.bytes.size:
+                    block.stream, block.notes = None, Notes()
+
+    def used_bytes(self) -> int:
+        with _lock:
+            self._take_back()
+            return self._in_use
+
+    def total_bytes(self) -> int:
+        with _lock:
+            return self.used_bytes() + sum(size for block, _, size in self.free if block.stream is not None)
 
 
 class Chunk:
     """Memory of a pool, which has it again as soon as nobody holds this object."""
 
-    def __init__(self, pool: MemoryPool, address: int, size: int):
-        self.pool, self.address, self.size = pool, address, size
+    def __init__(self, pool: MemoryPool, block: Block, address: int, size: int):
+        self.pool, self.block, self.address, self.size = pool, block, address, size
 
     def __del__(self):
-        self.pool.give_back(self.address, self.size)
+        self.pool.returned.append((self.block, self.address, self.size))
 
     def array(self, shape, dtype) -> np.ndarray:
         """What lies there, as an array that does not hold the chunk: as on a GPU, an address is no claim."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        return self.pool.bytes_at(self.address, size).view(dtype).reshape(shape)
+        return self.block.bytes[self.address - self.block.start :][:size].view(dtype).reshape(shape)
+
+
+class PinnedMemory(bytearray):
+    """Memory of the host that a device reaches by itself."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self.notes = Notes()
+
+
+def notes_of_pinned(values: np.ndarray) -> Notes | None:
+    """Those of the pinned memory in which a NumPy array lies; None if it lies elsewhere."""
+    while isinstance(values, np.ndarray):
+        values = values.base
+    return getattr(values.obj if isinstance(values, memoryview) else values, "notes", None)

@@ -1,58 +1,143 @@
-"""Streams, events and graphs of a simulated device, which has done all that it was given at once, unless recording.
+"""Devices, streams, events and graphs, simulated. A stream has done at once all that it was given, unless recording.
 
 While a stream is recording nothing is done; `Graph.launch` does it, on the memory where the arrays were at the time.
+What is copied to the host without waiting is there as soon as the host knows of it, by waiting for an event or asking
+whether it is `done`. Which work must come after which is checked (fake_order.py) when it is done.
+
+The current device and the current stream of each device are a Python thread's own, as CuPy has it.
 """
 
+import itertools
+import threading
 import time
+
+import numpy as np
+
+from .fake_order import knows, learn
+
+_numbers = itertools.count(1)
+
+
+class _Here(threading.local):
+    """What is current in this Python thread: the device, {device: stream}, the allocator of using_allocator. `before`:
+    the streams that were current outside of the `with`s in which it is."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self.device, self.streams, self.allocator, self.before = 0, {}, None, []
+
+
+here = _Here()
+
+
+class Device:
+    """The current device, in a `with`."""
+
+    compute_capability = "90"
+    # as CuPy has it; few multiprocessors, so that small work fills them
+    attributes = {"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 227 << 10}  # noqa: RUF012
+
+    def __init__(self, number=None):
+        self.id = here.device if number is None else number
+        self.before = []
+
+    def __enter__(self):
+        self.before.append(here.device)
+        here.device = self.id
+        return self
+
+    def __exit__(self, *failure):
+        here.device = self.before.pop()
+
+    @property
+    def cublas_handle(self):
+        return f"handle of device {self.id}"
+
+    def __eq__(self, other):
+        return isinstance(other, Device) and self.id == other.id
+
+    def __hash__(self):
+        return self.id
 
 
 class Event:
-    """A moment on the host's clock. What was copied to the host before it is there only once the event was looked at:
-    `done`, which is False while the fake is `busy`, or `synchronize`, which counts."""
+    """A moment: what a stream had been given when it was recorded. `seconds`: on the host's clock.
+
+    While the fake is `busy` nothing is done before the host waits for it."""
 
     fake = None
+    clock = None
 
     def __init__(self, block=False, disable_timing=False):
-        self._landing = []
+        pass
 
     def record(self, stream=None):
-        self.seconds = time.perf_counter()
-        self._landing, self.fake.landing = self.fake.landing, []
+        stream = stream or self.fake.current_stream()
+        stream.refuse_while_recording("an event that is seen outside")
+        self.clock, self.seconds = dict(stream.clock), time.perf_counter()
 
     @property
     def done(self):
         if not self.fake.busy:
-            self._land()
-        return not self.fake.busy
+            self.fake.host_learns(self.clock)
+        return knows(self.fake.known, self.clock)
 
     def synchronize(self):
         self.fake.synchronisations += 1
-        self._land()
-
-    def _land(self):
-        for target, values in self._landing:
-            target[...] = values
-        self._landing = []
+        self.fake.host_learns(self.clock)
 
 
 class Stream:
-    """In a `with`, the current stream."""
+    """A stream of the device that is current when it is made; it waits for no other by itself. In a `with`, the current
+    stream. null_of: the device whose default stream it is."""
 
     fake = None
 
-    def __init__(self, non_blocking=False):
-        self.recorded = None
-        self.legacy = not non_blocking
+    def __init__(self, non_blocking=False, null_of=None):
+        assert non_blocking or null_of is not None, "a stream that waits for the default one hides what is forgotten"
+        self.number, self.clock, self.recorded = next(_numbers), {}, None
+        self.device = here.device if null_of is None else null_of
+        self.ptr = 0 if null_of is not None else self.number
 
     def __enter__(self):
-        self.fake.streams.append(self)
+        assert self.device == here.device, "a stream of another device than the current one"
+        here.before.append(here.streams.get(self.device))
+        here.streams[self.device] = self
         return self
 
     def __exit__(self, *failure):
-        assert self.fake.streams.pop() is self
+        here.streams[self.device] = here.before.pop()
+
+    def give(self, call, *uses):
+        """call(), which makes these uses of memory: now, or when the graph that is being recorded is launched."""
+        if self.recorded is not None:
+            self.recorded.append((call, uses))
+            return
+        with self.fake.lock, np.errstate(all="ignore"):  # a device warns of nothing
+            learn(self.clock, self.fake.known)
+            for use in uses:
+                use.note(self)
+            call()
+
+    def wait_event(self, event):
+        assert event.clock is not None, "an event that was never recorded"
+        self.refuse_while_recording("waiting for an event from outside")
+        with self.fake.lock:
+            learn(self.clock, event.clock)
+
+    def synchronize(self):
+        self.refuse_while_recording("waiting for the stream")
+        self.fake.synchronisations += 1
+        self.fake.host_learns(self.clock)
+
+    def refuse_while_recording(self, what, kind=RuntimeError):
+        if self.recorded is not None:
+            raise kind(f"{what} during stream capture is currently unsupported")
 
     def begin_capture(self):
-        if self.legacy or self.recorded is not None:
+        if self.ptr == 0 or self.recorded is not None:
             raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
         self.recorded = []
 
@@ -62,15 +147,12 @@ class Stream:
         graph, self.recorded = Graph(self.fake, self.recorded), None
         return graph
 
-    def synchronize(self):
-        self.fake.synchronisations += 1
-
 
 class Graph:
-    def __init__(self, fake, calls):
-        self.fake, self.calls = fake, calls
+    def __init__(self, fake, work):
+        self.fake, self.work = fake, work
 
     def launch(self):
         self.fake.graph_launches += 1
-        for call in self.calls:
-            self.fake.do(call)
+        for call, uses in self.work:
+            self.fake.do(call, *uses)

@@ -7,6 +7,7 @@ from tinynet.device import to_cpu
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
 from tinynet.models.towers import on_devices
 from tinynet.optim import SGD
+from tinynet.train import Trainer
 
 SHAPE = 5, 3, 25, 23
 LABELS = np.array([0, 5, 3, 3, 1])
@@ -66,3 +67,23 @@ def one_step(net, x, labels, lr=0.05, step=3):
 def relative(got, expected):
     """The largest difference, relative to the largest number."""
     return float(np.abs(got - expected).max() / np.abs(expected).max())
+
+
+class Batches:
+    """Two batches an epoch, the same in each."""
+
+    def __len__(self):
+        return 2
+
+    def epoch(self, number):
+        return ((numbers(SHAPE, seed=seed), LABELS) for seed in range(2))
+
+
+def trained(devices, epochs, folder, resume=False):
+    """Weights and velocities after so many epochs of a run in `folder`, which goes on there on other `devices`."""
+    net = small(devices)
+    optimizer = SGD(net.parameters(), 0.02)
+    trainer = Trainer(net, optimizer, Batches(), Batches(), epochs=epochs, out=folder, quiet=True)
+    trainer.fit(resume=folder if resume else None)
+    velocity = {f"velocity {i}": v for i, v in enumerate(optimizer.state_dict()["velocity"])}
+    return net.state_dict() | velocity
