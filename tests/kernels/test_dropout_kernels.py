@@ -28,12 +28,12 @@ feature_shapes = st.one_of(
 )
 
 
-def run(kernel, dtype, launch, x, threshold, scale, stream, first_step=None):
-    """dropout of x as the user sees it, (N, ...)."""
+def run(kernel, dtype, launch, x, threshold, scale, stream, first_step=None, part=(0, 1)):
+    """dropout of x as the user sees it, (N, ...), which may be a part of a whole array."""
     held = batch_last(x)
-    y = blank(held.shape, dtype)
-    args = held, y, held[..., 0].size, len(x), threshold, scale, *stream, first_step
-    launch(kernel(f"dropout<{C_NAME[dtype]}>"), *args)
+    y, F = blank(held.shape, dtype), held[..., 0].size
+    place = part[1] * F, part[0] * F
+    launch(kernel(f"dropout<{C_NAME[dtype]}>"), held, y, F, len(x), *place, threshold, scale, *stream, first_step)
     return batch_first(y)
 
 
@@ -68,6 +68,15 @@ def test_dropout_counts_from_a_step_in_memory(kernel, launch, stream, first):
     np.testing.assert_array_equal(y, expected)
 
 
+@both_dtypes
+@given(launch=launches(1, 2), features=feature_shapes, N=batches, T=st.integers(2, 5), data=st.data())
+def test_dropout_of_a_part(kernel, dtype, launch, features, N, T, data):
+    part, stream = (data.draw(st.integers(0, T - 1)), T), (7, 8, 9)
+    x = normal((N, *features), dtype)
+    y = run(kernel, dtype, launch, x, 1 << 31, 2.0, stream, part=part)
+    np.testing.assert_array_equal(y, dropout_forward(x, 0.5, *stream, part)[0])
+
+
 @given(launch=launches(1, 2), N=batches)
 def test_dropout_keeps_the_threshold_itself(kernel, launch, N):
     stream = 12345678901234567890, 4000000000, 3
@@ -81,7 +90,7 @@ def test_dropout_past_2_to_34(kernel, tmp_path):
     x, y = sparse(tmp_path, *shape), sparse(tmp_path, *shape)
     x[-512:] = 1
     # blocks of 128 calls: the last one of the grid has only the two calls that a multiple of 4 does not need
-    args, last = (x, y, F, 1, 1 << 31, 2.0, *stream, None), F // 512 - 1
+    args, last = (x, y, F, 1, F, 0, 1 << 31, 2.0, *stream, None), F // 512 - 1
     kernel("dropout<float>")((last + 2,), (1, 128), args, blocks=[last], guarded=False)
     expected = [2 * (random_word(i, *stream) >= 1 << 31) for i in range(F - 512, F)]
     np.testing.assert_array_equal(y[-512:, 0], expected)

@@ -8,10 +8,11 @@ import pickle
 import numpy as np
 import pytest
 from checks import run_python
+from safetensors.numpy import load_file
 from strategies import numbers
 
 import tinynet
-from parallel.nets import CROSSING, LABELS, SHAPE, one_step, relative, small
+from parallel.nets import CROSSING, LABELS, SHAPE, one_step, relative, small, trained
 from tinynet import data, summary
 from tinynet.evaluate import evaluate, evaluation_mode
 from tinynet.features import activations, features
@@ -135,6 +136,19 @@ def test_losses_over_a_hundred_steps(shared_data):
     assert len(whole) == 100
     assert whole[-10:].mean() < whole[:10].mean() - 0.3  # it learns
     assert np.abs(split - whole).max() < 1e-9
+
+
+def test_a_run_goes_on_as_if_it_had_never_moved(tmp_path):
+    """Weights, velocity and masks, from checkpoint to checkpoint, one device and two in turn."""
+    for epochs, devices in enumerate([("cpu",), TWO, ("cpu",), TWO], 1):
+        moved = trained(devices, epochs, tmp_path / "moved", resume=epochs > 1)
+    stayed = trained(("cpu",), epochs, tmp_path / "stayed")
+    assert all(relative(moved[name], value) < 1e-11 for name, value in stayed.items())
+    other = load_file(tmp_path / "stayed" / "checkpoints" / "step-000000008.safetensors")
+    assert {name: array.shape for name, array in other.items()} == {
+        name: array.shape
+        for name, array in load_file(tmp_path / "moved" / "checkpoints" / "step-000000008.safetensors").items()
+    }
 
 
 def test_it_has_the_whole_nets_face():
