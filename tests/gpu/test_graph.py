@@ -146,9 +146,7 @@ def test_without_one_gpu(where):
     model = net()
     if where == "two":
         model.to("cuda:0")["fc2"].to("cuda:1")
-    with pytest.raises(
-        ValueError, match=r"expected a whole model on one GPU for graph=True, got one on .*; move it"
-    ):
+    with pytest.raises(ValueError, match=r"expected a whole model on one GPU for graph=True, got one on .*; move it"):
         TrainingStep(model, None, None, graph=True)
     if where == "cpu":
         with pytest.raises(ValueError, match="graph=True"):
