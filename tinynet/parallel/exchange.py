@@ -42,20 +42,24 @@ class Exchange:
             tower.lane.copy(part.array, part.ready, x[t * C : (t + 1) * C], self._crossing(tower, part, meeting))
         return batch_first(x)
 
-    def send(self, tower: Any, dx: Any, meeting: Meeting) -> None:
-        """backward, the first half: the slices of dx (N, T * C, ...) may now be read by their sources."""
+    def send(self, tower: Any, dx: Any, meeting: Meeting) -> list[Any]:
+        """backward, the first half: the slices of dx (N, T * C, ...) may now be read by their sources. Returns places
+        for what this tower will receive: from now on, so that the copies need not wait for what it computes next."""
         C = dx.shape[1] // self.towers
         parts = [batch_last(dx[:, source * C : (source + 1) * C]) for source in range(self.towers)]
         ready = tower.lane.mark()
         for source, part in enumerate(parts):
             meeting.give((self, tower.number, source), Sent(tower, part, ready))
+        own = parts[tower.number]
+        return [tower.lane.reserve(own.shape, own.dtype) for reader in self.readers if reader != tower.number]
 
-    def receive(self, tower: Any, meeting: Meeting) -> Any:
+    def receive(self, tower: Any, meeting: Meeting, places: list[Any]) -> Any:
         """backward, the second half: dy (N, C, ...), the sum of this tower's slices, on its device."""
-        total = None
+        total, places = None, list(places)
         for reader in sorted(self.readers, key=lambda reader: reader != tower.number):
             sent = meeting.take((self, reader, tower.number))
-            part = tower.lane.fetch(sent.array, sent.ready, self._crossing(tower, sent, meeting))
+            place = places.pop() if places and sent.source is not tower else None
+            part = tower.lane.fetch(sent.array, sent.ready, self._crossing(tower, sent, meeting), place)
             if total is None:
                 total = part
             else:  # in place: only this tower has seen its own slice

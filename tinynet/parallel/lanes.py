@@ -42,14 +42,18 @@ class CpuLane:
         """What is ordered from now on comes after these."""
         streams.wait_for("cpu", list(moments))
 
+    def reserve(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """A place that `fetch` can fill at any time from now on; None where it needs none."""
+        return None
+
     def copy(self, array: Any, ready: Any, target: Any, watch: Any) -> None:
         """target[...] = array once that is `ready`, inside the context `watch`; target is on this device."""
         self.wait(ready)
         with watch:
             target[...] = to_cpu(array)
 
-    def fetch(self, array: Any, ready: Any, watch: Any) -> Any:
-        """The array on this device: itself if it is there."""
+    def fetch(self, array: Any, ready: Any, watch: Any, place: Any = None) -> Any:
+        """The array on this device: itself if it is there, else a copy, in a `place` if one was reserved."""
         self.wait(ready)
         with watch:
             return to_cpu(array)
@@ -85,11 +89,14 @@ class GpuLane(CpuLane):
         with self.computing():
             streams.wait_for(self.device, list(moments))
 
-    def copy(self, array: Any, ready: Any, target: Any, watch: Any) -> None:
+    def reserve(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return empty(shape, dtype, self.device), self.mark()
+
+    def copy(self, array: Any, ready: Any, target: Any, watch: Any, free: Any = None) -> None:
         source = device_of(array)
         if source not in ("cpu", self.device) and not streams.reaches(source, self.device):
             array, ready = self._through_the_host(source, array, ready)
-        free = self.mark()  # the target's memory may have been another array's, still in use before here
+        free = free or self.mark()  # the target's memory may have been another array's, still in use before here
         with streams.in_stream(self.device, self._copier(source, self.device)):
             streams.wait_for(self.device, [ready, free])
             with watch:
@@ -97,13 +104,13 @@ class GpuLane(CpuLane):
             done = streams.moment(self.device)
         self.wait(done)
 
-    def fetch(self, array: Any, ready: Any, watch: Any) -> Any:
+    def fetch(self, array: Any, ready: Any, watch: Any, place: Any = None) -> Any:
         if device_of(array) == self.device:
             self.wait(ready)
             with watch:
                 return array
-        target = empty(array.shape, array.dtype, self.device)
-        self.copy(array, ready, target, watch)
+        target, free = place or self.reserve(array.shape, array.dtype)
+        self.copy(array, ready, target, watch, free)
         return target
 
     def _through_the_host(self, source: str, array: Any, ready: Any) -> tuple[Any, Any]:

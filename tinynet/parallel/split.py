@@ -91,15 +91,16 @@ class Split(Layer):
             if k == 0:
                 return chain.backward(dy)
             exchange = self.exchanges[k - 1]
+            places: list[Any] = []  # for what the others send
             if chain is not None:
 
-                def send(dx, exchange=exchange):
-                    exchange.send(tower, dx, meeting)
+                def send(dx, exchange=exchange, places=places):
+                    places += exchange.send(tower, dx, meeting)
                     limit_threads(tower.threads)
 
                 self._lend_threads(tower, k)
                 chain.backward(dy, send)
-            dy = exchange.receive(tower, meeting)
+            dy = exchange.receive(tower, meeting, places)
         return None
 
     def _lend_threads(self, tower: Tower, k: int) -> None:
