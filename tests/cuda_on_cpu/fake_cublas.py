@@ -8,7 +8,7 @@ import ctypes
 
 import numpy as np
 
-from .fake_memory import block_at
+from .fake_memory import notes_at
 from .fake_order import Use
 from .fake_streams import here
 
@@ -94,5 +94,5 @@ def _matrix(address, rows, columns, line, dtype, written=False):
         raise RuntimeError(f"CUBLAS_STATUS_INVALID_VALUE: a leading dimension of {line} for {rows} rows")
     count = line * (columns - 1) + rows
     memory = np.ctypeslib.as_array((ctypes.c_byte * (count * dtype.itemsize)).from_address(address)).view(dtype)
-    use = Use(block_at(address).notes, f"a matrix ({rows}, {columns})", address, address + memory.nbytes, written)
+    use = Use(notes_at(address), f"a matrix ({rows}, {columns})", address, address + memory.nbytes, written)
     return np.lib.stride_tricks.as_strided(memory, (rows, columns), (dtype.itemsize, line * dtype.itemsize)), use

@@ -32,9 +32,12 @@ class Block:
         _blocks[self.start] = self
 
 
-def block_at(address: int) -> Block:
+def notes_at(address: int) -> Notes:
+    """Of the block in which that lies; new ones for memory that is no pool's."""
     with _lock:
-        return _blocks[max(start for start in _blocks if start <= address)]
+        blocks = list(_blocks.values())
+    found = [block for block in blocks if block.start <= address < block.start + max(1, block.bytes.size)]
+    return found[0].notes if found else Notes()
 
 
 class MemoryPool:

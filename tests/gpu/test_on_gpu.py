@@ -1,5 +1,6 @@
 """--on-gpu: what runs on a real GPU, for which here a module stands that has nothing of the stand-in's own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,8 @@ def test_chooses_and_skips(tmp_path):
     path = [str(tmp_path), str(ROOT), str(ROOT / "tests")]
     command = [sys.executable, "-m", "pytest", "-rs", "--rootdir", str(tmp_path), "--on-gpu", "-p", "no:cacheprovider"]
     code = f"import sys; sys.path[:0] = {path}; import pytest; sys.exit(pytest.main({command[3:]} + ['gpu']))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, encoding="utf-8")
+    own = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"}  # which .ci/run sets
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, encoding="utf-8", env=own)
     output = done.stdout + done.stderr
     assert "1 failed, 1 passed, 3 skipped, 2 deselected" in output, output
     for text in ("no `launches`", "replaces `cuda`", "needs more GPUs"):
