@@ -96,11 +96,12 @@ __global__ void __launch_bounds__(COLUMNS) panels_forward(
     Sums<T, ARITHMETIC, ROWS, COLUMNS> sums;
     sum_up<STAGES<ARITHMETIC>>(sums, a, b, (K + DEPTH - 1) / DEPTH, reinterpret_cast<T*>(shared));
 
+    const T below = relu ? T(0) : T(1);  // the slope there
     const auto place = [&](int column) { return corner.column + column < columns ? corner.column + column : -1; };
     sums.each(place, [&](int row, index_t j, T value) {
         if (corner.row + row >= rows) return;
-        if (bias) value += bias[first_o + row];
-        y[(first_o + row) * columns + j] = value > 0 || !relu ? value : value * T(0) + T(0);
+        value += bias ? __ldg(bias + first_o + row) : T(0);
+        y[(first_o + row) * columns + j] = value > 0 ? value : value * below + T(0);
     });
 }
 
