@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cuda_on_cpu import why_not
 from hypothesis import HealthCheck, settings
 
 from tinynet.ops.parallel import get_num_threads, set_num_threads
@@ -67,6 +68,17 @@ def shared_data():
     folder = Path(os.environ.get("TINYNET_DATA", BESIDE))
     if not folder.is_dir():
         pytest.skip(f"real data sets: no folder {folder}; the environment variable TINYNET_DATA can name one")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kernels_folder(tmp_path_factory):
+    """Where .cu files are compiled for the CPU, for all processes of this test run; a skip where they cannot be."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels"
+    folder.mkdir(exist_ok=True)
+    if reason := why_not():
+        pytest.skip(reason)
     return folder
 
 

@@ -34,39 +34,26 @@ def run(*command, **options):
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """Wheel and sdist, built once; a machine that cannot reach a package index skips."""
-    probe = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--quiet",
-            "-d",
-            str(tmp_path_factory.mktemp("probe")),
-            "hatchling",
-        ],
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def built(tmp_path):
+    """The wheel's and the sdist's path; a machine that cannot reach a package index skips."""
+    download = "-m", "pip", "download", "--no-deps", "--quiet", "-d", str(tmp_path / "probe"), "hatchling"
+    probe = subprocess.run([sys.executable, *download], capture_output=True, text=True)
     if probe.returncode:
         pytest.skip(f"no package index can be reached to build with: {probe.stderr.strip().splitlines()[-1]}")
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
-    return {"wheel": next(folder.glob("*.whl")), "sdist": next(folder.glob("*.tar.gz"))}
+    run(sys.executable, "-m", "build", "--outdir", tmp_path / "dist", ROOT)
+    return [next((tmp_path / "dist").glob(pattern)) for pattern in ("*.whl", "*.tar.gz")]
 
 
-@pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_installed_package_is_whole(kind, built, tmp_path):
+def test_installed_packages_are_whole(built, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # it may lead to this checkout
     environment = tmp_path / "an environment é"
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    run(python, "-m", "pip", "install", "--quiet", built[kind])
     stems = [path.stem for path in (ROOT / "kernels").glob("*.cu")]
     assert stems
     (tmp_path / "elsewhere").mkdir()
-    output = run(python, "-W", "error", "-c", TRY, *stems, cwd=tmp_path / "elsewhere")
-    assert output.startswith("fine")
+    for package, options in zip(built, [(), ("--force-reinstall", "--no-deps")], strict=True):
+        run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile", *options, package)
+        output = run(python, "-W", "error", "-c", TRY, *stems, cwd=tmp_path / "elsewhere")
+        assert output.startswith("fine")

@@ -18,6 +18,8 @@ What this does not see, sanitizers may: `sanitize.py`.
 """
 
 import ctypes
+import hashlib
+import json
 import math
 import os
 import shutil
@@ -48,20 +50,22 @@ MOST_THREADS, MOST_SHARED = 1024, 227 << 10  # of a block, on sm_90
 LARGEST_BLOCK, LARGEST_GRID = (1024, 1024, 64), (2**31 - 1, 65535, 65535)
 
 
-def why_not(folder: Path) -> str:
+def why_not() -> str:
     """Why .cu files cannot be compiled for the CPU here; "" if they can."""
     if os.name == "nt":
         return "running kernels on the CPU needs the signals of a POSIX system"
     if not shutil.which("g++"):
         return "running kernels on the CPU needs g++, which is not on PATH"
-    probe = folder / "probe.cpp"
-    probe.write_text("#include <math.h>\nint one() { return 1; }\n")
-    result = _build(probe, folder / "probe.so", *TRAP)
+    with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder, "probe.cpp")
+        probe.write_text("#include <math.h>\nint one() { return 1; }\n")
+        result = _build(probe, probe.with_suffix(".so"), *TRAP)
     return f"g++ cannot build a shared library here: {result.stderr.strip()}" if result.returncode else ""
 
 
 class CpuModule:
-    """A .cu file compiled for the CPU, in `folder`; it may include headers from its own folder and from `include`.
+    """A .cu file compiled for the CPU, in `folder`, unless that was done there already; it may include headers from its
+    own folder and from `include`.
 
     sanitize: "", or "address,undefined" or "thread" in a process that run_sanitized has started. names: of the
     kernels to compile, by default all that kernel_names lists.
@@ -82,18 +86,14 @@ class CpuModule:
         for kernel in kernels(source):
             every = [kernel.name + instance for instance in kernel.instances]
             self.kernels |= {name: kernel for name in every if names is None or name in names}
-        build = Path(tempfile.mkdtemp(prefix=f"{source.stem}-", dir=folder))
-        for header in [*(include or source.parent).glob("*.cuh"), *source.parent.glob("*.cuh")]:
-            (build / header.name).write_text(for_cpu(header), encoding="utf-8")
+        headers = [*(include or source.parent).glob("*.cuh"), *source.parent.glob("*.cuh")]
+        texts = {header.name: for_cpu(header) for header in headers}
         lines = [f'#include "{HEADER.as_posix()}"\n', for_cpu(source), f'#line 1 "kernels of {source.name}"\n']
         lines += [f"CUDA_ON_CPU_KERNEL({i}, {name})\n" for i, name in enumerate(self.kernels)]
-        wrapper, library = build / f"{source.stem}.cpp", build / f"{source.stem}.so"
-        wrapper.write_text("".join(lines), encoding="utf-8")
+        texts[f"{source.stem}.cpp"] = "".join(lines)
         recover = ("-fsanitize-recover=address",) if "address" in sanitize else ()
-        result = _build(wrapper, library, *((f"-fsanitize={sanitize}", "-g1", *recover) if sanitize else TRAP))
-        if result.returncode:
-            raise KernelError(f"{source.name} does not compile for the CPU:\n{result.stderr}")
-        self.library = ctypes.CDLL(str(library))
+        flags = (f"-fsanitize={sanitize}", "-g1", *recover) if sanitize else TRAP
+        self.library = ctypes.CDLL(str(_library(source, texts, flags, folder)))
 
     def get_function(self, name: str) -> "CpuKernel":
         if name not in self.kernels:
@@ -226,6 +226,22 @@ def _ordered(numbers, order, dtype):
     if order == "shuffled":
         return np.random.default_rng(numbers.size).permutation(numbers)
     return numbers[::-1].copy() if order == "reversed" else numbers
+
+
+def _library(source: Path, texts: dict[str, str], flags: Sequence[str], folder: Path) -> Path:
+    """The shared library of these files, in `folder`: built once, whoever asks, also by processes side by side."""
+    own = [header.read_text("utf-8") for header in sorted(HEADER.parent.glob("*.h"))]
+    contents = json.dumps([texts, FLAGS, flags, str(HEADER), own])
+    library = folder / f"{source.stem}-{hashlib.sha256(contents.encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        build = Path(tempfile.mkdtemp(prefix=f"{source.stem}-", dir=folder))
+        for name, text in texts.items():
+            (build / name).write_text(text, encoding="utf-8")
+        result = _build(build / f"{source.stem}.cpp", build / library.name, *flags)
+        if result.returncode:
+            raise KernelError(f"{source.name} does not compile for the CPU:\n{result.stderr}")
+        (build / library.name).replace(library)
+    return library
 
 
 def _build(source: Path, library: Path, *flags: str) -> subprocess.CompletedProcess:

@@ -14,6 +14,7 @@ nothing before the host waits for it. `peers`: whether they reach each other's m
 """
 
 import contextlib
+import tempfile
 import threading
 import types
 from pathlib import Path
@@ -132,9 +133,12 @@ class FakeCupy(types.ModuleType):
         return array
 
     def RawKernel(self, source, name):  # noqa: N802 - CuPy's own name
-        path = self.folder / f"{name}.cu"
-        path.write_text(source.replace('extern "C" ', ""), encoding="utf-8")
-        return _Kernel(self, self.load(path).get_function(name))
+        with self.lock:
+            if (source, name) not in self.modules:
+                path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder), f"{name}.cu")
+                path.write_text(source.replace('extern "C" ', ""), encoding="utf-8")
+                self.modules[source, name] = self.load(path)
+        return _Kernel(self, self.modules[source, name].get_function(name))
 
     def RawModule(self, *, code, options, name_expressions):  # noqa: N802 - CuPy's own name
         include = next(Path(option[2:]) for option in options if option.startswith("-I"))

@@ -6,27 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cuda_on_cpu import ORDERS, CpuModule, KernelError, kernel_names, nvrtc, why_not
+from cuda_on_cpu import ORDERS, CpuModule, KernelError, kernel_names, nvrtc
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cuda_on_cpu")
-    if reason := why_not(folder):
-        pytest.skip(reason)
-    return folder
+def faulty(kernels_folder):
+    return CpuModule(HERE / "faulty.cu", kernels_folder)
 
 
-@pytest.fixture(scope="module")
-def faulty(folder):
-    return CpuModule(HERE / "faulty.cu", folder)
-
-
-def test_a_compiler_warning_is_an_error(folder):
+def test_a_compiler_warning_is_an_error(kernels_folder):
     with pytest.raises(KernelError, match="unused"):
-        CpuModule(HERE / "warning.cu", folder)
+        CpuModule(HERE / "warning.cu", kernels_folder)
     if compiler := nvrtc.find_compiler():
         with pytest.raises(nvrtc.CompileError, match="unused"):
             compiler.cubin(HERE / "warning.cu", ["warns"], compiler.architectures()[-1])

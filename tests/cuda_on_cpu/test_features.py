@@ -7,32 +7,24 @@ import numpy as np
 import pytest
 
 import cuda_on_cpu
-from cuda_on_cpu import ORDERS, CpuModule, KernelError, kernel_names, nvrtc, why_not
+from cuda_on_cpu import ORDERS, CpuModule, KernelError, kernel_names, nvrtc
 
 HERE = Path(__file__).parent
 NAN_WORD = 0x7FFD7FFD
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("features")
-    if reason := why_not(folder):
-        pytest.skip(reason)
-    return folder
-
-
 @pytest.fixture(scope="module", params=["own switch", "ucontext"])
-def features(folder, request):
+def features(kernels_folder, request):
     """features.cu, with the two ways to change from one fiber to another."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "ucontext":
             patch.setattr(cuda_on_cpu, "FLAGS", (*cuda_on_cpu.FLAGS, "-DCUDA_ON_CPU_UCONTEXT"))
-        return CpuModule(HERE / "features.cu", folder)
+        return CpuModule(HERE / "features.cu", kernels_folder)
 
 
 @pytest.fixture(scope="module")
-def copies(folder):
-    return CpuModule(HERE / "copies.cu", folder)
+def copies(kernels_folder):
+    return CpuModule(HERE / "copies.cu", kernels_folder)
 
 
 def test_real_gpus_know_all_of_it():

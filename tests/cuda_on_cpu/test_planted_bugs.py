@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cuda_on_cpu import ORDERS, CpuModule, KernelError, kernel_names, why_not
+from cuda_on_cpu import ORDERS, CpuModule, KernelError, kernel_names
 from cuda_on_cpu.sanitize import run_sanitized, why_not_sanitized
 
 SOURCE = Path(__file__).with_name("planted_bugs.cu")
@@ -62,17 +62,11 @@ def launch(load, case, order="forward"):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("planted_bugs")
-    if reason := why_not(folder) or why_not_sanitized("address,undefined,thread"):
-        pytest.skip(reason)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def seen(folder):
+def seen(kernels_folder):
     """seen(case): all that the orders and the sanitizers see, each as one text."""
-    module = CpuModule(SOURCE, folder)
+    if reason := why_not_sanitized("address,undefined,thread"):
+        pytest.skip(reason)
+    module = CpuModule(SOURCE, kernels_folder)
     reports = [run_sanitized(launch, sanitize, kernel_names(SOURCE)) for sanitize in SANITIZERS]
 
     def all_findings(case):

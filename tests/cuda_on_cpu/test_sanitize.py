@@ -14,8 +14,8 @@ both = pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _needs_a_compiler(tmp_path_factory):
-    if reason := why_not(tmp_path_factory.mktemp("sanitize")) or why_not_sanitized("address,undefined,thread"):
+def _needs_a_compiler():
+    if reason := why_not() or why_not_sanitized("address,undefined,thread"):
         pytest.skip(reason)
 
 

@@ -1,4 +1,8 @@
-"""Small nets and steps that together launch every kernel which the library uses; name: (layer, shape of x)."""
+"""Small nets and steps that together launch every kernel which the library uses.
+
+LAYERS compute what the CPU does, COARSE less exactly: tests/gpu/test_precision.py says how much less. Each is
+name: (a function that makes the layer, shape of x).
+"""
 
 import numpy as np
 from strategies import numbers
@@ -9,7 +13,7 @@ from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU,
 from tinynet.ops.augment import crops
 from tinynet.ops.softmax_ce import softmax_ce_wrong
 
-PICTURES = 4, 6, 9, 8
+PICTURES, FEW_CHANNELS = (4, 6, 7, 5), (4, 2, 7, 5)
 
 LAYERS = {
     "conv": (lambda: Conv2d(6, 8, 3, padding=1), PICTURES),
@@ -19,12 +23,12 @@ LAYERS = {
     ),
     "conv by im2col": (lambda: Conv2d(6, 4, 3, bias=False, algorithm="im2col", groups=2), PICTURES),
     "conv, odd sizes": (lambda: Conv2d(3, 5, 5, stride=2, padding=2), (3, 3, 11, 10)),
-    "conv on tensor cores": (lambda: Conv2d(6, 8, 3, padding=1, precision="tf32x3"), PICTURES),
+    "conv in tf32x3": (lambda: Conv2d(6, 8, 3, padding=1, precision="tf32x3"), PICTURES),
     "relu": (ReLU, PICTURES),
     "lrn": (LRN, PICTURES),
     "lrn of 3 channels": (lambda: LRN(3, 0.1, 0.6, 1.0, groups=2), PICTURES),
-    "pool": (lambda: MaxPool(3, 2), PICTURES),
-    "pool, all options": (lambda: MaxPool((2, 3), (2, 1), (1, 1), ceil_mode=True), PICTURES),
+    "pool": (lambda: MaxPool(3, 2), FEW_CHANNELS),
+    "pool, all options": (lambda: MaxPool((2, 3), (2, 1), (1, 1), ceil_mode=True), FEW_CHANNELS),
     "pool of many places": (lambda: MaxPool(17, 1), (2, 1, 17, 19)),
     "dropout": (lambda: Dropout(0.4, seed=7), PICTURES),
     "dropout of rows": (lambda: Dropout(0.5), (5, 7)),
@@ -37,6 +41,11 @@ LAYERS = {
     ),
     # 33 pictures: from 32 on, ReLU, LRN and pooling are one pass
     "net": (lambda: Sequential(Conv2d(2, 8, 3), ReLU(), LRN(), MaxPool(3, 2), Flatten(), Linear(32, 3)), (33, 2, 7, 7)),
+}
+
+COARSE = {
+    f"conv in {precision}": (lambda precision=precision: Conv2d(6, 8, 3, padding=1, precision=precision), PICTURES)
+    for precision in ("tf32", "bf16")
 }
 
 

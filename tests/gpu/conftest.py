@@ -9,7 +9,6 @@ import importlib
 import sys
 
 import pytest
-from cuda_on_cpu import why_not
 from cuda_on_cpu.fake_cupy import FakeCupy
 
 from gpu.tiny_benchmark import module  # noqa: F401 - a fixture
@@ -50,11 +49,8 @@ def pytest_runtest_call(item):
 
 
 @pytest.fixture(scope="session")
-def _simulated(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("simulated_gpu")
-    if reason := why_not(folder):
-        pytest.skip(reason)
-    return FakeCupy(folder, devices=2)
+def _simulated(kernels_folder):
+    return FakeCupy(kernels_folder, devices=2)
 
 
 @pytest.fixture

@@ -14,20 +14,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from strategies import numbers
 
-from gpu.cases import LAYERS, one_update, results
+from gpu.cases import COARSE, LAYERS, cropped, one_update, results
 from tinynet import device
 
 
 def main(where: str) -> None:
     cupy = device.cupy()
     cupy.cuda.set_allocator(None)
-    for name, (make, shape) in LAYERS.items():
+    for name, (make, shape) in (LAYERS | COARSE).items():
         print(name, flush=True)
         for dtype in (np.float32, np.float64):
             layer = make().astype(dtype)
             results(layer, numbers(shape, dtype), numbers(layer.output_shape(shape), dtype), where)
     for dtype in (np.float32, np.float64):
         one_update(where, dtype)
+    cropped(where)
     cupy.cuda.runtime.deviceSynchronize()
 
 

@@ -87,6 +87,7 @@ def test_every_kernel_runs(simulated_gpu, monkeypatch, capfd):
     monkeypatch.setattr(simulated_gpu.cuda, "set_allocator", lambda allocator: None, raising=False)
     monkeypatch.setattr(simulated_gpu.cuda.runtime, "deviceSynchronize", lambda: None, raising=False)
     monkeypatch.setattr(every_kernel, "LAYERS", {name: cases.LAYERS[name] for name in ("relu", "pool")})
+    monkeypatch.setattr(every_kernel, "COARSE", {})
     every_kernel.main("cuda:0")
     assert capfd.readouterr().out.split() == ["relu", "pool"]
     assert simulated_gpu.launches > 8

@@ -6,7 +6,7 @@ import pytest
 
 from tinynet import cuda, device
 
-SIZES = ["--train-size", "8", "--val-size", "4", "--batch-size", "4", "--image-size", "28", "--epochs", "1", "--quiet"]
+SIZES = ["--train-size", "4", "--val-size", "2", "--batch-size", "2", "--image-size", "28", "--epochs", "1", "--quiet"]
 
 
 def losses(folder):
@@ -27,9 +27,9 @@ def test_trains_and_measures_and_moves_between_devices(other_gpu, quick, tmp_pat
     assert losses(tmp_path / "gpu") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-3)
 
     capfd.readouterr()
-    assert quick("--evaluate", "gpu/weights.safetensors", "--devices", "0", "--batch-size", "4") == 0
+    assert quick("--evaluate", "gpu/weights.safetensors", "--devices", "0", "--batch-size", "2") == 0
     on_gpu = capfd.readouterr().out
-    assert quick("--evaluate", "gpu/weights.safetensors", "--batch-size", "4") == 0
+    assert quick("--evaluate", "gpu/weights.safetensors", "--batch-size", "2") == 0
     assert on_gpu.split(", loss")[0] == capfd.readouterr().out.split(", loss")[0]
 
 

@@ -1,25 +1,17 @@
 """What the tests of the CUDA sources share: a kernel, compiled for the CPU."""
 
+import functools
+
 import pytest
-from cuda_on_cpu import CpuModule, kernel_names, why_not
+from cuda_on_cpu import CpuModule, kernel_names
 
 from tinynet import cuda
 
 
 @pytest.fixture(scope="session")
-def module(tmp_path_factory):
+def module(kernels_folder):
     """module(path): a .cu file, compiled for the CPU when first asked for."""
-    folder = tmp_path_factory.mktemp("kernels")
-    if reason := why_not(folder):
-        pytest.skip(reason)
-    modules = {}
-
-    def compiled(path):
-        if path not in modules:
-            modules[path] = CpuModule(path, folder, include=cuda.kernel_folder())
-        return modules[path]
-
-    return compiled
+    return functools.cache(lambda path: CpuModule(path, kernels_folder, include=cuda.kernel_folder()))
 
 
 @pytest.fixture(scope="session")

@@ -114,13 +114,13 @@ def test_bytes_that_cross(towers, devices):
 
 
 def test_losses_over_a_hundred_steps(shared_data):
-    train, _ = data.load("fashion-mnist", shared_data, train_size=1600, validation_size=1)
+    train, _ = data.load("fashion-mnist", shared_data, train_size=800, validation_size=1)
     losses = []
     for devices in (None, TWO):
         net = alexnet_mini(10, 1, 28, devices=devices).astype(np.float64)
         net.input_grad = False
         optimizer, loss = SGD(net.parameters(), 0.01), SoftmaxCE()
-        loader = data.Loader(train, 16, mean=np.array([0.29]), std=np.array([0.35]))
+        loader = data.Loader(train, 8, mean=np.array([0.29]), std=np.array([0.35]))
         found = []
         for step, (x, labels) in enumerate(loader.epoch(0)):
             net.at_step(step)
