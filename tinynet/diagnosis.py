@@ -1,6 +1,7 @@
 """What to look at when training goes wrong: numbers that became NaN or infinite, and a loss that does not fall."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -30,10 +31,18 @@ def explain_non_finite(model: Layer, error: NonFiniteError, when: str) -> NonFin
     return NonFiniteError(layer, f"{what}. Training stopped in {when}. {remedy}")
 
 
+def chance(num_classes: int, dataset: Any = None) -> float:
+    """The loss of guessing, in nats: the entropy of the dataset's labels; without one ln K."""
+    if dataset is None:
+        return math.log(num_classes)
+    shares = np.unique(dataset.labels, return_counts=True)[1] / len(dataset.labels)
+    return float(-(shares * np.log(shares)).sum())
+
+
 def not_learning(loss: float, chance: float, step: int, lr: float, x: np.ndarray) -> str | None:
     """What to look at if the loss (nats) is still what guessing gives, `chance`, or worse; None if it is 2 % below.
 
-    chance: ln K for K classes equally often. x: a batch of the input, whose scale is told.
+    chance: as `chance` gives it. x: a batch of the input, whose scale is told.
     """
     if loss < 0.98 * chance:
         return None

@@ -4,10 +4,17 @@ import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from tqdm import tqdm
 
 BAR_NUMBERS = "loss {train_loss:.3f}, error {train_error:.1%}, {rate:,.0f} images/s"
+EPOCH_LINE = (
+    "epoch {epoch}/{epochs}: loss {train_loss:.3f}, error {train_error:.1%}; validation loss {val_loss:.3f}, "
+    "top-1 error {val_top1_error:.1%}{top5}; {images_per_second:,.0f} images/s"
+)
+FINAL_LINE = "finished after epoch {epochs}, {seconds:.0f} s: validation top-1 error {val_top1_error:.2%}{top5}"
 
 
 def progress_bar(title: str, done: int, total: int, quiet: bool) -> tqdm:
@@ -25,6 +32,27 @@ def progress_bar(title: str, done: int, total: int, quiet: bool) -> tqdm:
         nrows=rows,
         bar_format="{desc}: {percentage:3.0f}%, {remaining} left{postfix} |{bar:20}|",  # what comes last is cut off
     )
+
+
+def advance(bar: tqdm, means: Mapping[str, float], rate: float) -> None:
+    """One step further; means: of train_loss and train_error so far, rate: images a second."""
+    bar.set_postfix_str(BAR_NUMBERS.format(rate=rate, **means), refresh=False)
+    bar.update()
+
+
+def epoch_line(record: Mapping[str, Any], epochs: int, num_classes: int) -> str:
+    """For an "epoch" record of a run of `epochs` epochs; num_classes: 0 if not known."""
+    return EPOCH_LINE.format(epochs=epochs, **record, top5=_top5(record, num_classes, ".1%"))
+
+
+def final_line(record: Mapping[str, Any], num_classes: int) -> str:
+    """For a "final" record."""
+    return FINAL_LINE.format(**record, top5=_top5(record, num_classes, ".2%"))
+
+
+def _top5(record: Mapping[str, Any], num_classes: int, digits: str) -> str:
+    """Nothing with so few classes that every label is among the five most likely."""
+    return "" if num_classes and num_classes <= 5 else f", top-5 error {record['val_top5_error']:{digits}}"
 
 
 def say(text: str, error: bool = False) -> None:
