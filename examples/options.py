@@ -1,4 +1,4 @@
-"""The command line of train_alexnet.py: its options, their defaults for each kind of data, and what goes together."""
+"""The options of train_alexnet.py: what each may be, and their defaults for each kind of data and net."""
 
 import argparse
 import math
@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tinynet import data
-from tinynet.device import checked_device
-from tinynet.errors import DeviceError
 from tinynet.models import PRESETS
-from tinynet.ops.precision import PRECISIONS, check_precision_on
+from tinynet.ops.precision import PRECISIONS
 
 PHOTOS = "photos"  # a folder of class folders
 TOWERS = 2  # of the nets that can be split
@@ -46,100 +44,64 @@ SCHEDULES = {
     "plateau": "a tenth each time the validation error stops improving, three times (the paper's)",
     "constant": "the same throughout",
 }
-WITH_RESUME = {
-    "devices",
-    "graph",
-    "trace",
-    "resume",
-    "epochs",
-    "workers",
-    "quiet",
-    "checkpoint_minutes",
-    "data",
-    "data_dir",
-    "tensorboard",
-}
-WITH_EVALUATE = {
-    *("evaluate", "data", "data_dir", "train_size", "val_size", "seed"),
-    *("batch_size", "ten_crop", "workers", "quiet", "devices", "precision"),
-}
 
 
-def parse_arguments(description: str) -> argparse.Namespace:
-    """All options; the program ends with exit code 2 if one is wrong or they do not go together. `given` names those
-    on the command line; with --resume there are no others, for the run's own are in its checkpoint."""
-    parser = argument_parser(description)
-    given = vars(parser.parse_args())
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """Gives the options that stand on the command line, and no others."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    add_data_options(parser.add_argument_group("what to learn from").add_argument)
+    add_net_options(parser.add_argument_group("the net").add_argument)
+    add_learning_options(parser.add_argument_group("how to learn").add_argument)
+    add_run_options(parser.add_argument_group("the run").add_argument)
+    return parser
 
-    def wrong(option: str, expected: str, remedy: str = "") -> None:
-        got = repr(str(given[option])) if option in given else "none"
-        name = "--" + option.replace("_", "-")
-        parser.error(f"argument {name}: expected {expected}, got {got}" + (f"; {remedy}" if remedy else ""))
 
-    def refuse_beside(option: str, allowed: set[str], reason: str) -> None:
-        for other in given.keys() - allowed:
-            wrong(other, f"none beside --{option}", reason)
+def number(kind: type, expected: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:
+    """A type for argparse, whose error says what was expected and what came."""
 
-    if "devices" in given:
+    def parse(text: str) -> Any:
         try:
-            devices = device_names(given["devices"])
+            value = kind(text)
         except ValueError:
-            wrong("devices", "cpu, the number of a GPU, such as 0, or two of these with a comma, one for each tower")
-        try:
-            for device in devices:
-                checked_device(device)
-        except DeviceError as error:
-            instead = ",".join(["cpu"] * len(devices))
-            parser.error(f"argument --devices: {error}; the CPU serves, too: --devices {instead}")
-    if given.get("graph") and "resume" not in given and not given.get("devices", "cpu").isdecimal():
-        wrong("graph", "it with --devices and the number of a GPU", "a CUDA graph runs on one GPU alone")
-    if "trace" in given:
-        if "resume" not in given and "," not in given.get("devices", "cpu"):
-            wrong(
-                "trace", "it with --devices and several devices, such as cpu,cpu", "it shows what crosses between them"
-            )
-        if given["trace"].suffix != ".json" or not given["trace"].parent.is_dir():
-            wrong("trace", "a file whose name ends with .json, in a folder that exists")
-    if "precision" in given and "resume" not in given:
-        places = device_names(given.get("devices", "cpu"))
-        if places == ("cpu",) * len(places) and given["precision"] != "fp32":
-            wrong("precision", "fp32 with --devices cpu", "the others are for a GPU, such as --devices 0")
-        try:
-            for where in places:
-                check_precision_on(where, given["precision"])
-        except DeviceError as error:
-            parser.error(f"argument --precision: {error}")
-    if "resume" in given:
-        refuse_beside("resume", WITH_RESUME, "a run goes on with its own settings")
-        return argparse.Namespace(**given, given=set(given))
-    named = set(given)
-    kind = given["data_kind"] = data_kind(given.setdefault("data", "shapes"))
-    if kind is None:
-        remedy = "that is a file; name the folder of the class folders" if Path(given["data"]).is_file() else ""
-        wrong("data", f"one of {', '.join(data.NAMES)}, or a folder of class folders of photographs", remedy)
-    if "evaluate" in given:
-        refuse_beside("evaluate", WITH_EVALUATE | {"data_kind"}, "the net and its input are what the file says")
-    elif "ten_crop" in given:
-        wrong("ten_crop", "it beside --evaluate", "in training the centre crop is measured")
-    if kind in ("shapes", PHOTOS) and "data_dir" in given:
-        wrong("data_dir", "none", "shapes are drawn, and a folder of photographs is given as --data")
-    for option in given.keys() & {"train_size", "val_size"} if kind == PHOTOS else ():
-        wrong(option, "none with a folder of photographs, which is read whole")
-    model = given.setdefault("model", "alexnet" if kind == PHOTOS else "alexnet_mini")
-    if model != "alexnet" and "preset" in given:
-        wrong("preset", "none but with --model alexnet")
-    if model == "alexnet" and kind in ("mnist", "fashion-mnist", "cifar-10"):
-        wrong("model", f"alexnet_mini for {kind}, whose pictures are small")
-    values = COMMON | DEFAULTS[str(kind)] | MODELS[model] | given
-    if values["preset"] == "torchvision" and "," in values["devices"]:
-        wrong("devices", "one device for torchvision's net, which has one tower")
-    size = INPUT_SIZES[values["preset"]] if model == "alexnet" else IMAGE_SIZES[str(kind)]
-    values["image_size"] = values["image_size"] or size
-    if model == "alexnet" and values["image_size"] != size:
-        wrong("image_size", f"{size}, what {values['preset']}'s alexnet takes")
-    if kind not in ("shapes", PHOTOS) and not 28 <= values["image_size"] <= IMAGE_SIZES[str(kind)]:
-        wrong("image_size", f"28 to {IMAGE_SIZES[str(kind)]} for {kind}")
-    return argparse.Namespace(**values, given=named)
+            value = None
+        if value is None or not fits(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return parse
+
+
+COUNT = number(int, "a whole number of at least 1", lambda n: n >= 1)
+WORKERS = number(int, "a whole number in [0, 64]", lambda n: 0 <= n <= 64)
+CLASSES = number(int, "a whole number in [2, 100000]", lambda n: 2 <= n <= 100_000)
+SIZE = number(int, "a whole number in [28, 512]", lambda n: 28 <= n <= 512)
+SEED = number(int, "a whole number in [0, 2**64)", lambda n: 0 <= n < 2**64)
+ABOVE_0 = number(float, "a finite number above 0", lambda x: 0 < x < math.inf)
+BELOW_1 = number(float, "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
+AT_LEAST_0 = number(float, "a finite number of at least 0", lambda x: 0 <= x < math.inf)
+FACTOR = number(float, "a factor of at least 0 and below 1 behind =", lambda x: 0 <= x < 1)
+
+
+def layers(text: str) -> list[str]:
+    """The items of a list with commas, each a name or NAME=FACTOR."""
+    found = [item.strip() for item in text.split(",")]
+    names = [name for name, _ in map(slowed, found)]
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, each once, got {text!r}")
+    return found
+
+
+def slowed(item: str) -> tuple[str, float]:
+    """(name, factor of the learning rate) of "conv2=0.1"; of "conv2" alone the factor is 0."""
+    name, given, factor = item.partition("=")
+    if not given:
+        return name, 0.0
+    return name.strip(), FACTOR(factor)
 
 
 def device_names(devices: str) -> tuple[str, ...]:
@@ -158,51 +120,44 @@ def data_kind(name: str) -> str | None:
     return PHOTOS if Path(name).is_dir() else None
 
 
-def argument_parser(description: str) -> argparse.ArgumentParser:
-    count = number(int, "a whole number of at least 1", lambda n: n >= 1)
-    workers = number(int, "a whole number in [0, 64]", lambda n: 0 <= n <= 64)
-    classes = number(int, "a whole number in [2, 100000]", lambda n: 2 <= n <= 100_000)
-    size = number(int, "a whole number in [28, 512]", lambda n: 28 <= n <= 512)
-    seed = number(int, "a whole number in [0, 2**64)", lambda n: 0 <= n < 2**64)
-    above_0 = number(float, "a finite number above 0", lambda x: 0 < x < math.inf)
-    below_1 = number(float, "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
-    at_least_0 = number(float, "a finite number of at least 0", lambda x: 0 <= x < math.inf)
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    add = parser.add_argument_group("what to learn from").add_argument
+def explain(choices: dict[str, str], default: str) -> str:
+    return "; ".join(f"{name}: {text}" for name, text in choices.items()) + f" (default: {default})"
+
+
+def add_data_options(add: Callable) -> None:
     add("--data", metavar="NAME|DIR", help=f"one of {', '.join(data.NAMES)}, or a folder of class folders of "
         "photographs (default: shapes, which the program draws)")  # fmt: skip
     add("--data-dir", type=Path, metavar="DIR", help="folder of a named set's files, or its parent (default: they are "
         "downloaded once)")  # fmt: skip
-    add("--train-size", type=count, metavar="N", help="pictures to learn from (default: 20000 shapes, else all)")
-    add("--val-size", type=count, metavar="N", help="pictures to validate on (default: 2000 shapes, else all)")
-    add("--image-size", type=size, metavar="S", help="the net's input is S x S (default: 227 for the paper's net, 224 "
+    add("--train-size", type=COUNT, metavar="N", help="pictures to learn from (default: 20000 shapes, else all)")
+    add("--val-size", type=COUNT, metavar="N", help="pictures to validate on (default: 2000 shapes, else all)")
+    add("--image-size", type=SIZE, metavar="S", help="the net's input is S x S (default: 227 for the paper's net, 224 "
         "for torchvision's; for alexnet_mini the set's own, 64 for photographs)")  # fmt: skip
     add("--augment", choices=AUGMENT, help=explain(AUGMENT, "mirror for cifar-10, paper for photographs, else none"))
-    add("--workers", type=workers, metavar="N", help="threads that prepare batches ahead; the numbers do not depend on "
+    add("--workers", type=WORKERS, metavar="N", help="threads that prepare batches ahead; the numbers do not depend on "
         "it (default: 1 for photographs, else 0)")  # fmt: skip
-    add = parser.add_argument_group("the net").add_argument
+
+
+def add_net_options(add: Callable) -> None:
     add("--model", choices=MODELS, help="(default: alexnet for photographs, else alexnet_mini)")
     add("--preset", choices=PRESETS, help="which alexnet (default: paper)")
-    add("--num-classes", type=classes, metavar="K", help="outputs of the net (default: the data's classes)")
+    add("--num-classes", type=CLASSES, metavar="K", help="outputs of the net (default: the data's classes)")
     add("--pretrained", type=Path, metavar="FILE", help="begin with these weights; fc8 is new unless the classes are "
         "the same")  # fmt: skip
     add("--freeze", type=layers, metavar="LAYERS", help="layers that do not learn, such as conv1,conv2; or learn more "
         "slowly: conv1,conv2=0.1, at a tenth of the learning rate")  # fmt: skip
-    add = parser.add_argument_group("how to learn").add_argument
-    add("--epochs", type=count, metavar="N", help="passes over the training pictures (default: 3 for shapes, 25 for "
+
+
+def add_learning_options(add: Callable) -> None:
+    add("--epochs", type=COUNT, metavar="N", help="passes over the training pictures (default: 3 for shapes, 25 for "
         "cifar-10, 90 for photographs, else 2)")  # fmt: skip
-    add("--batch-size", type=count, metavar="N", help="pictures in a step (default: 128 for alexnet, 64 for the mini)")
-    add("--lr", type=above_0, metavar="R", help="learning rate at the start (default: 0.01)")
-    add("--momentum", type=below_1, metavar="M", help="share of the last update kept (default: 0.9)")
-    add("--weight-decay", type=at_least_0, metavar="D", help="pull of weights to 0 (default: 0.0005)")
+    add("--batch-size", type=COUNT, metavar="N", help="pictures in a step (default: 128 for alexnet, 64 for the mini)")
+    add("--lr", type=ABOVE_0, metavar="R", help="learning rate at the start (default: 0.01)")
+    add("--momentum", type=BELOW_1, metavar="M", help="share of the last update kept (default: 0.9)")
+    add("--weight-decay", type=AT_LEAST_0, metavar="D", help="pull of weights to 0 (default: 0.0005)")
     add("--schedule", choices=SCHEDULES, help=explain(SCHEDULES, "plateau for alexnet, step for the mini"))
-    add("--patience", type=count, metavar="N", help="end early after N epochs without a new best (default: do not)")
-    add("--seed", type=seed, metavar="N", help="of shapes, initial weights, order, crops, dropout (default: 0)")
+    add("--patience", type=COUNT, metavar="N", help="end early after N epochs without a new best (default: do not)")
+    add("--seed", type=SEED, metavar="N", help="of shapes, initial weights, order, crops, dropout (default: 0)")
     add("--devices", metavar="DEVICES", help="where to compute: cpu, or the number of a GPU, such as 0; or two, 0,1 or "
         "cpu,cpu or 0,0, one for each tower of the net (default: cpu)")  # fmt: skip
     add("--graph", action="store_true", help="on a GPU: record a step once and replay it, which spares the host work; "
@@ -211,49 +166,14 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
         "the third step, for chrome://tracing or ui.perfetto.dev, and as a picture beside it")  # fmt: skip
     add("--precision", choices=PRECISIONS, help="of a GPU's products: fp32; tf32x3, as exact, on tensor cores; tf32 or "
         "bf16, faster and less exact (default: fp32)")  # fmt: skip
-    add = parser.add_argument_group("the run").add_argument
+
+
+def add_run_options(add: Callable) -> None:
     add("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DATA-N, N the first free number)")
     add("--resume", type=Path, metavar="PATH", help="go on with a run: its folder, or a checkpoint in it")
-    add("--checkpoint-minutes", type=above_0, metavar="T", help="a checkpoint at least every T minutes (default: 10)")
+    add("--checkpoint-minutes", type=ABOVE_0, metavar="T", help="a checkpoint at least every T minutes (default: 10)")
     add("--tensorboard", action="store_true", help="write event files for TensorBoard too (needs tensorboardX)")
     add("--evaluate", type=Path, nargs="+", metavar="FILE", help="do not train: the error of these weights on the "
         "validation pictures; of several nets the mean of their probabilities")  # fmt: skip
     add("--ten-crop", action="store_true", help="with --evaluate: corners, centre and their mirrored copies, averaged")
     add("--quiet", action="store_true", help="print the result, warnings and errors only")
-    return parser
-
-
-def explain(choices: dict[str, str], default: str) -> str:
-    return "; ".join(f"{name}: {text}" for name, text in choices.items()) + f" (default: {default})"
-
-
-def layers(text: str) -> list[str]:
-    """The items of a list with commas, each a name or NAME=FACTOR."""
-    found = [item.strip() for item in text.split(",")]
-    names = [name for name, _ in map(slowed, found)]
-    if not all(names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"expected names with commas between them, each once, got {text!r}")
-    return found
-
-
-def slowed(item: str) -> tuple[str, float]:
-    """(name, factor of the learning rate) of "conv2=0.1"; of "conv2" alone the factor is 0."""
-    name, given, factor = item.partition("=")
-    if not given:
-        return name, 0.0
-    return name.strip(), number(float, "a factor of at least 0 and below 1 behind =", lambda x: 0 <= x < 1)(factor)
-
-
-def number(kind: type, expected: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:
-    """A type for argparse, whose error says what was expected and what came."""
-
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not fits(value):
-            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-        return value
-
-    return parse

@@ -2,18 +2,18 @@
 
 import argparse
 import base64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from options import PHOTOS, slowed
+from screen import warn
 
-import tinynet
 from tinynet import data, plots
 from tinynet.checkpoint import layer_names
 from tinynet.data import Augment, CentreCrop, Dataset
-from tinynet.evaluate import evaluation_mode
 from tinynet.layers import Layer
 from tinynet.models import alexnet, alexnet_mini
 from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau
@@ -31,24 +31,17 @@ def pictures(args: argparse.Namespace) -> tuple[Dataset, Dataset, dict[str, Any]
     if args.data_kind == PHOTOS:
         found = data.photos(args.data, size=stored_size(args.image_size), progress=not args.quiet)
         for skipped in found.skipped[:SHOWN]:
-            say(f"train_alexnet.py: warning: skipped {skipped.path}: {skipped.reason}", error=True)
+            warn(f"skipped {skipped.path}: {skipped.reason}")
         if found.skipped:
             files = "file" if len(found.skipped) == 1 else "files"
-            say(f"train_alexnet.py: warning: {len(found.skipped):,} {files} skipped in all", error=True)
+            warn(f"{len(found.skipped):,} {files} skipped in all")
         train_set, val_set, digest = found.train, found.validation, found.digest
     else:
         sizes = {"train_size": args.train_size, "validation_size": args.val_size, "image_size": args.image_size}
-        progress = not args.quiet
-        train_set, val_set = data.load(args.data, args.data_dir, seed=args.seed, progress=progress, **sizes)
+        train_set, val_set = data.load(args.data, args.data_dir, seed=args.seed, progress=not args.quiet, **sizes)
         digest = None
-    return (
-        train_set,
-        val_set,
-        {
-            "train": [digest, *train_set.fingerprint()],
-            "validation": [digest, *val_set.fingerprint()],
-        },
-    )
+    fingerprints = {"train": [digest, *train_set.fingerprint()], "validation": [digest, *val_set.fingerprint()]}
+    return train_set, val_set, json.loads(json.dumps(fingerprints))  # as a file gives them back
 
 
 def stored_size(image_size: int) -> int:
@@ -73,15 +66,6 @@ def network(
     return alexnet(str(preset), num_classes, seed=seed, devices=devices)
 
 
-def crossing(model: Split, in_channels: int, image_size: int) -> dict[str, int]:
-    """{layer behind the exchange: bytes that go from tower to tower for a picture}, counted in a forward and backward
-    of one."""
-    with evaluation_mode(model):
-        model.backward(model(np.zeros((1, in_channels, image_size, image_size), np.float32)))
-    model.zero_grad()
-    return model.crossed
-
-
 class Trace:
     """A Trainer's callback that writes the timeline of a split model's third step: a Chrome trace, and a picture."""
 
@@ -95,8 +79,7 @@ class Trace:
             return
         spans, self.timeline, self.model.recorder = self.timeline.spans(), None, None
         if not spans:
-            text = f"the run ended before its step number {STEP}, of which --trace was to write: no {self.path}"
-            say(f"train_alexnet.py: warning: {text}", error=True)
+            warn(f"the run ended before its step number {STEP}, of which --trace was to write: no {self.path}")
             return
         write_chrome_trace(spans, self.path)
         plots.save_figure(plots.timeline(spans), self.picture)
@@ -104,12 +87,15 @@ class Trace:
             say(f"trace  of step {STEP} in {self.path} and {self.picture}")
 
 
-def where_it_computes(model: Any) -> str:
-    threads = f"{tinynet.get_num_threads()} CPU threads"
+def traces(args: argparse.Namespace, model: Any) -> list[Trace]:
+    """What --trace asks for. Raises ValueError for a net that is not split."""
+    if not args.trace:
+        return []
     if not isinstance(model, Split):
-        return threads if model.device == "cpu" else model.device
-    towers = f"{len(model.devices)} towers on {', '.join(model.devices)}"
-    return f"{towers}, {threads}" if "cpu" in model.devices else towers
+        raise ValueError(
+            f"--trace: expected a run on several devices, got one on {args.devices}; add --devices cpu,cpu"
+        )
+    return [Trace(model, args.trace)]
 
 
 def input_scale(args: argparse.Namespace, train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -147,6 +133,19 @@ def freeze(model: Layer, layers: list[str]) -> None:
             parameter.lr_mult = factor
     if all(parameter.lr_mult == 0 for parameter in model.parameters()):
         raise ValueError("--freeze: expected at least one layer that learns, got all of them")
+
+
+def about_weights(
+    args: argparse.Namespace, config: dict[str, Any], train_set: Dataset, mean: np.ndarray, std: np.ndarray
+) -> dict[str, Any]:
+    """For whoever uses them: the net, its input and classes, the pictures that it learned from; JSON can hold it."""
+    return {
+        **{"model": args.model, "preset": args.preset, "image_size": args.image_size},
+        **{"in_channels": train_set.channels, "mean": pack_mean(mean), "std": std.tolist()},
+        **{"num_classes": config["num_classes"], "classes": list(train_set.classes)},
+        **{"data": config["data"], "fingerprints": config["fingerprints"]},
+        **{name: getattr(args, name) for name in ("data_kind", "train_size", "val_size", "seed")},
+    }
 
 
 def pack_mean(mean: np.ndarray) -> Any:

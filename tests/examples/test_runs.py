@@ -380,7 +380,7 @@ def test_epochs_given_once_hold_and_the_schedule_stays_as_planned(quick, capfd, 
 
 def test_a_resumed_run_says_what_is_newer_than_it_was(quick, capfd, monkeypatch):
     assert quick(*TINY, "--epochs", 1, "--out", "run") == 0
-    monkeypatch.setattr(quick.module.np, "__version__", "9.9")
+    monkeypatch.setattr(np, "__version__", "9.9")
     capfd.readouterr()
     assert quick("--resume", "run", "--epochs", 2, "--quiet") == 0
     assert re.search(r"warning: the run had numpy [\d.]+ and has 9\.9 now", capfd.readouterr().err)

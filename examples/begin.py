@@ -1,0 +1,107 @@
+"""What a new run of train_alexnet.py begins with: a folder, settings, and perhaps weights of an earlier one."""
+
+import argparse
+import contextlib
+import itertools
+import platform
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from options import PHOTOS
+from parts import freeze, network
+from screen import reason
+
+import tinynet
+from tinynet.checkpoint import load_metadata, load_pretrained
+from tinynet.files import cannot_write
+from tinynet.layers import Layer
+from tinynet.run_folder import LOG
+
+LAST = "fc8"  # the layer that knows the classes
+GREY = ("mnist", "fashion-mnist")  # sets of pictures of one channel
+
+
+@contextlib.contextmanager
+def run_folder(out: Path | None, name: str) -> Iterator[Path]:
+    """The folder of a new run, made and found writable before time is spent; removed again if nothing came into it.
+
+    Without `out` it is runs/NAME-N, N being the first free number. Raises OSError if it cannot be written, or if it
+    holds a run already.
+    """
+    folder = out or Path("runs")
+    if out is not None and out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out: expected a folder, got {out}, which is a file; choose another folder")
+    try:
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        for n in itertools.count(1) if out is None else ():
+            with contextlib.suppress(FileExistsError):
+                made, folder = True, Path("runs", f"{Path(name).resolve().name}-{n}")
+                folder.mkdir()
+                break
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if (folder / LOG).exists():
+        remedy = f"go on with that run by --resume {folder}, or give --out another"
+        if not list(folder.glob("checkpoints/*.safetensors")):
+            remedy = "that run ended before its first checkpoint: delete the folder, or give --out another"
+        raise FileExistsError(f"expected a folder without a run, got {folder}, which holds {LOG}; {remedy}")
+    try:
+        yield folder
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # which it raises if the folder is not empty
+                folder.rmdir()
+
+
+def describe(args: argparse.Namespace, num_classes: int, fingerprints: dict[str, Any]) -> dict[str, Any]:
+    """All settings, and what else decides the numbers that come out."""
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    del settings["given"]
+    for name in ("data_dir", "pretrained"):  # a run may be resumed from another folder
+        settings[name] = settings[name] and str(Path(settings[name]).resolve())
+    if args.data_kind == PHOTOS:
+        settings["data"] = str(Path(args.data).resolve())
+    settings |= {"threads": tinynet.get_num_threads(), "versions": versions()}
+    return settings | {"num_classes": num_classes, "fingerprints": fingerprints}
+
+
+def versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "tinynet": tinynet.__version__,
+    }
+
+
+def check_net(args: argparse.Namespace) -> None:
+    """Raises ValueError unless --freeze and --pretrained fit the net, whose last layer alone waits for the classes."""
+    channels = 1 if args.data_kind in GREY else 3
+    model = network(args.model, args.preset, 2, channels, args.image_size)
+    freeze(model, args.freeze)
+    if args.pretrained:
+        about = {"model": args.model, "preset": args.preset, "in_channels": channels}
+        begin_with(args, model, about | {"classes": "not known yet", "num_classes": 2})
+
+
+def begin_with(args: argparse.Namespace, model: Layer, metadata: dict[str, Any]) -> list[str]:
+    """--pretrained: all layers, but for the last one unless it knows the same classes. The names of the parameters."""
+    try:
+        found = load_metadata(args.pretrained)
+        for key in ("model", "preset", "in_channels"):
+            if key in found and found[key] != metadata[key]:
+                raise ValueError(
+                    f"{args.pretrained}: expected weights whose {key} is {metadata[key]}, got {found[key]}; the "
+                    "options of this run say what the net is, --model among them"
+                )
+        same = all(found.get(key) == metadata[key] for key in ("classes", "num_classes"))
+        return load_pretrained(model, args.pretrained, replace=() if same else (LAST,))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--pretrained: {reason(error)}") from error
