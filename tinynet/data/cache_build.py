@@ -45,6 +45,7 @@ BEAT = 256  # pictures between two signs of life
 AHEAD = 4  # pictures a thread that may be decoded and not yet written
 SMALLEST_SIDE = 8  # pixels; a smaller picture shows nothing
 
+Step = tuple[Path, dict[str, list[int]]]  # a new folder, and the numbers of the pictures in it, by part
 Pixels = Generator[tuple[int, bytes | PictureError], None, None]
 
 
@@ -106,7 +107,7 @@ def _build(place: Path, request: Request, progress: bool) -> None:
             skipped = {s.path: known.skipped[s] for s in request.sources if s in known.skipped}
             had, rows = known.pictures.keys() & set(request.sources), request.divide(skipped)
             _check_space(place, sum(map(len, rows.values())) * known.row)
-            steps: list[tuple[Path, dict[str, list[int]]]] = []
+            steps: list[Step] = []
             try:
                 while not steps or rows != steps[-1][1]:
                     # the parts change when a picture drops out: copy what was decoded into the right order
@@ -120,16 +121,21 @@ def _build(place: Path, request: Request, progress: bool) -> None:
                 raise  # the disk is full, or fails
             except BaseException:
                 files.close()
-                made, left = max(steps, key=lambda step: sum(map(len, step[1].values())), default=(aside, {}))
-                if had < {request.sources[i] for numbers in left.values() for i in numbers}:  # else nothing is new
-                    with contextlib.suppress(OSError):
-                        write_index(made, request, left, skipped)
-                        replace(made, place / aside.stem)
-                        remove_others(place, keep=place / aside.stem)
+                _keep_most(place / aside.stem, request, steps, skipped, had)
                 raise
             replace(made, place / aside.stem)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _keep_most(cache: Path, request: Request, steps: list[Step], skipped: Skips, had: set[Source]) -> None:
+    """Make `cache` of the step that decoded most, if that is more than the pictures that older caches had."""
+    made, rows = max(steps, key=lambda step: sum(map(len, step[1].values())), default=(cache, {}))
+    if had < {request.sources[i] for numbers in rows.values() for i in numbers}:
+        with contextlib.suppress(OSError):
+            write_index(made, request, rows, skipped)
+            replace(made, cache)
+            remove_others(cache.parent, keep=cache)
 
 
 def _check_space(place: Path, needed: int) -> None:

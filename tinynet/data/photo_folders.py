@@ -211,25 +211,29 @@ def _files(found: Found, top: str) -> Iterator[Source]:
         try:
             for entry in _visible(found.folder / inside):
                 path = f"{inside}/{entry.name}"
-                try:
-                    if entry.is_dir(follow_symlinks=False) and not _is_link(entry):
-                        if entry.name in LEFTOVERS:
-                            found.skipped[path] = LEFTOVER
-                        else:
-                            waiting.append(path)
-                        continue
-                    facts = entry.stat()
-                    if stat.S_ISREG(facts.st_mode):
-                        # on Windows st_ctime is when the file was made
-                        status = facts.st_ctime_ns if os.name == "posix" else 0
-                        yield Source(path, facts.st_size, facts.st_mtime_ns, status)
-                    else:
-                        is_folder = stat.S_ISDIR(facts.st_mode)
-                        found.skipped[path] = "a link to a folder, not followed" if is_folder else "not a plain file"
-                except OSError as error:  # such as a link to nothing
-                    found.skipped[path] = f"cannot be looked at: {error.strerror}"
+                what = _look_at(entry, path)
+                if isinstance(what, Source):
+                    yield what
+                elif what is None:
+                    waiting.append(path)
+                else:
+                    found.skipped[path] = what
         except OSError as error:
             found.skipped[inside] = f"cannot be opened: {error.strerror}"
+
+
+def _look_at(entry: os.DirEntry[str], path: str) -> Source | str | None:
+    """The file; None for a folder, to look into; or why it is skipped."""
+    try:
+        if entry.is_dir(follow_symlinks=False) and not _is_link(entry):
+            return LEFTOVER if entry.name in LEFTOVERS else None
+        facts = entry.stat()
+    except OSError as error:  # such as a link to nothing
+        return f"cannot be looked at: {error.strerror}"
+    if stat.S_ISREG(facts.st_mode):
+        status = facts.st_ctime_ns if os.name == "posix" else 0  # on Windows st_ctime is when the file was made
+        return Source(path, facts.st_size, facts.st_mtime_ns, status)
+    return "a link to a folder, not followed" if stat.S_ISDIR(facts.st_mode) else "not a plain file"
 
 
 def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
