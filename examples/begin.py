@@ -16,9 +16,10 @@ from parts import freeze, network
 from screen import reason
 
 import tinynet
-from tinynet.checkpoint import load_metadata, load_pretrained
+from tinynet.checkpoint import layer_names, load_metadata, load_pretrained
 from tinynet.files import cannot_write
 from tinynet.layers import Layer
+from tinynet.progress import say
 from tinynet.run_folder import LOG
 
 LAST = "fc8"  # the layer that knows the classes
@@ -88,11 +89,18 @@ def check_net(args: argparse.Namespace) -> None:
     freeze(model, args.freeze)
     if args.pretrained:
         about = {"model": args.model, "preset": args.preset, "in_channels": channels}
-        begin_with(args, model, about | {"classes": "not known yet", "num_classes": 2})
+        take_weights(args, model, about | {"classes": "not known yet", "num_classes": 2})
 
 
-def begin_with(args: argparse.Namespace, model: Layer, metadata: dict[str, Any]) -> list[str]:
-    """--pretrained: all layers, but for the last one unless it knows the same classes. The names of the parameters."""
+def begin_with(args: argparse.Namespace, model: Layer, metadata: dict[str, Any]) -> None:
+    """--pretrained. metadata: as these weights' own, of the net that is to be trained."""
+    taken = take_weights(args, model, metadata)
+    if not args.quiet:
+        say(f"begin  with {layer_names(taken)} of {args.pretrained}")
+
+
+def take_weights(args: argparse.Namespace, model: Layer, metadata: dict[str, Any]) -> list[str]:
+    """All layers, but for the last one unless it knows the same classes. Gives the names of the parameters taken."""
     try:
         found = load_metadata(args.pretrained)
         for key in ("model", "preset", "in_channels"):

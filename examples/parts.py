@@ -50,6 +50,14 @@ def stored_size(image_size: int) -> int:
     return 256 if image_size == 227 else round(image_size * 256 / 224)
 
 
+def outputs(args: argparse.Namespace, train_set: Dataset) -> int:
+    """Of the net: the data's classes, or --num-classes if they are more."""
+    classes = len(train_set.classes)
+    if args.num_classes and args.num_classes < classes:
+        raise ValueError(f"--num-classes: expected at least the data's {classes}, got {args.num_classes}")
+    return args.num_classes or classes
+
+
 def network(
     model: str,
     preset: str | None,

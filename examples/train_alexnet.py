@@ -21,6 +21,7 @@ from parts import (
     input_scale,
     learning_schedule,
     network,
+    outputs,
     pictures,
     traces,
     training_view,
@@ -29,7 +30,7 @@ from resume import config_of, run_to_resume
 from screen import announce, folder_of, how_to_go_on, reason
 from usage import parse_arguments
 
-from tinynet.checkpoint import Checkpoint, layer_names
+from tinynet.checkpoint import Checkpoint
 from tinynet.data import CentreCrop, Loader
 from tinynet.errors import DeviceError, Terminated
 from tinynet.files import DISK_FULL, atomic_write
@@ -79,9 +80,7 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
         check_net(args)  # before time is spent on pictures
 
     train_set, val_set, fingerprints = pictures(args)
-    num_classes = args.num_classes or len(train_set.classes)
-    if num_classes < len(train_set.classes):
-        raise ValueError(f"--num-classes: expected at least the data's {len(train_set.classes)}, got {num_classes}")
+    num_classes = outputs(args, train_set)
     if checkpoint is None:
         config = describe(args, num_classes, fingerprints)
     else:
@@ -95,9 +94,7 @@ def train(args: argparse.Namespace, checkpoint: Checkpoint | None = None) -> Non
     model = network(args.model, args.preset, num_classes, train_set.channels, args.image_size, args.seed, devices)
     metadata = about_weights(args, config, train_set, mean, std)
     if args.pretrained and checkpoint is None:
-        taken = begin_with(args, model, metadata)
-        if not args.quiet:
-            say(f"begin  with {layer_names(taken)} of {args.pretrained}")
+        begin_with(args, model, metadata)
     freeze(model, args.freeze)
     model.set_precision(args.precision)
 

@@ -89,7 +89,7 @@ class Run:
         self._record("start", **{"epochs": self.epochs, "parameters": parameters, **self.config})
 
     def _record_epoch(self, lr: float, val: Evaluation) -> Record:
-        """Of the epoch that is over, with which the next one begins."""
+        """Of the epoch that is over; counts it, and the sums begin anew."""
         measured = {**self._tally.means(), **{f"val_{key}": value for key, value in val._asdict().items()}}
         measured |= {"images_per_second": self._tally.seen / self._epoch_seconds, "seconds": self._seconds()}
         self.epoch, self.batch, self._tally, self._epoch_seconds = self.epoch + 1, 0, Tally(), 0.0
@@ -139,6 +139,7 @@ class Run:
     # checkpoints
 
     def _save_checkpoint(self, best: bool = False) -> None:
+        """Whoever calls it has read the results of all steps that were begun."""
         state = {
             **{"epoch": self.epoch, "batch": self.batch, "step": self.step, "seconds": self._seconds()},
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
