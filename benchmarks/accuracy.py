@@ -48,7 +48,7 @@ RUNS = {
     "photos": Run("--data {data} --model alexnet_mini --image-size 64", "photos", 0.55),
     "photos-varied, fine-tuned": Run(
         "--data {data} --model alexnet_mini --image-size 64 --pretrained {before}/weights.safetensors "
-        "--batch-size 16 --epochs 60 --weight-decay 0.05",
+        "--batch-size 16 --epochs 60 --weight-decay 0.03 --augment mirror",
         "photos-varied",
         0.35,
         before="photos",

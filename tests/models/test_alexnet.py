@@ -106,7 +106,7 @@ def test_five_steps_of_the_papers_net_agree_with_an_independent_model():
             torch.autograd.grad(theirs, list(weights.values())), weights.items(), strict=True
         ):
             with torch.no_grad():
-                velocity[name] = 0.9 * velocity[name] - 5e-4 * 0.002 * weight - 0.002 * gradient
+                velocity[name].mul_(0.9).sub_(weight, alpha=5e-4 * 0.002).sub_(gradient, alpha=0.002)
                 weight += velocity[name]
         assert abs(ours / theirs.item() - 1) < 1e-9, step
     for name, parameter in net.named_parameters():
