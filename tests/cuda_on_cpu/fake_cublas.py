@@ -94,5 +94,6 @@ def _matrix(address, rows, columns, line, dtype, written=False):
         raise RuntimeError(f"CUBLAS_STATUS_INVALID_VALUE: a leading dimension of {line} for {rows} rows")
     count = line * (columns - 1) + rows
     memory = np.ctypeslib.as_array((ctypes.c_byte * (count * dtype.itemsize)).from_address(address)).view(dtype)
-    use = Use(notes_at(address), f"a matrix ({rows}, {columns})", address, address + memory.nbytes, written)
+    stop = address + memory.nbytes
+    use = Use(notes_at(address, stop), f"a matrix ({rows}, {columns})", address, stop, written)
     return np.lib.stride_tricks.as_strided(memory, (rows, columns), (dtype.itemsize, line * dtype.itemsize)), use

@@ -18,7 +18,7 @@ import numpy as np
 from .fake_order import Notes
 
 UNIT = 512
-_blocks: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # all there are: {address: Block}
+_blocks: weakref.WeakSet = weakref.WeakSet()  # all there are
 _lock = threading.RLock()
 
 
@@ -29,15 +29,16 @@ class Block:
         memory = np.empty(size + UNIT, np.uint8)
         self.bytes = memory[-memory.ctypes.data % UNIT :][:size]
         self.start, self.stream, self.notes = self.bytes.ctypes.data, None, Notes()
-        _blocks[self.start] = self
+        with _lock:
+            _blocks.add(self)
 
 
-def notes_at(address: int) -> Notes:
-    """Of the block in which that lies; new ones for memory that is no pool's."""
+def notes_at(start: int, stop: int) -> Notes:
+    """Of the block in which these bytes lie. Raises AssertionError if they are no pool's."""
     with _lock:
-        blocks = list(_blocks.values())
-    found = [block for block in blocks if block.start <= address < block.start + max(1, block.bytes.size)]
-    return found[0].notes if found else Notes()
+        found = [each for each in _blocks if each.start <= start and stop <= each.start + each.bytes.size]
+    assert found, f"bytes {start:#x} to {stop:#x}: not a device's memory, or past the end of it"
+    return found[0].notes
 
 
 class MemoryPool:
@@ -45,6 +46,8 @@ class MemoryPool:
 
     def __init__(self, allocator=None):
         self.allocator = allocator  # which CuPy asks for blocks; here it only learns of them
+        # all of them: what a chunk in a reference cycle alone holds is taken for lost before the chunk gives it back
+        self.blocks: list[Block] = []
         self.free: list[tuple[Block, int, int]] = []  # (block, address, size)
         self.fresh: list[int] = []  # sizes of the blocks taken from the device
         self.returned: collections.deque = collections.deque()  # like free; by any thread, in the midst of anything
@@ -57,6 +60,7 @@ class MemoryPool:
             found = [piece for piece in self.free if piece[2] >= size and piece[0].stream in (stream, None)]
             if not found:
                 block = Block(size)
+                self.blocks.append(block)
                 found = [(block, block.start, size)]
                 self.free += found
             block, start, room = piece = min(found, key=lambda piece: (piece[0].stream is None, piece[2]))

@@ -1,8 +1,11 @@
 """The simulated devices must see what they are there for: work of two streams on the same memory in no order, and
 numbers that the host reads before they came. And they must not see what is not there."""
 
+import gc
+
 import numpy as np
 import pytest
+from cuda_on_cpu.fake_memory import notes_at
 
 from tinynet import device, streams
 from tinynet.graph import Recorded
@@ -99,6 +102,27 @@ def test_memory_of_a_stream_is_for_that_stream_until_the_pool_gives_it_back(gpu,
     gpu.get_default_memory_pool().free_all_blocks()
     with streams.in_stream("cuda:0", streams.new_stream("cuda:0")):
         assert place in {array.data.ptr for array in [ones() for _ in range(3)]}
+
+
+def test_memory_that_was_part_of_a_reference_cycle_is_the_devices_as_before(other):
+    cycle = [ones()]
+    cycle.append(cycle)
+    place = cycle[0].data.ptr
+    del cycle
+    gc.collect()
+    x = ones()
+    assert x.data.ptr == place
+    with streams.in_stream("cuda:0", other), pytest.raises(AssertionError, match=MISSING):
+        matmul(x, x)
+    assert (matmul(x, x).get() == 4).all()
+
+
+def test_the_addresses_that_cublas_gets_are_the_devices(simulated_gpu):
+    start, host = ones().data.ptr, np.ones((4, 4), np.float32).ctypes.data
+    assert notes_at(start, start + 512) is ones().chunk.block.notes  # all of the block
+    for begin, end in ((start, start + 513), (start - 4, start + 64), (host, host + 64)):
+        with pytest.raises(AssertionError, match="not a device's memory, or past the end of it"):
+            notes_at(begin, end)
 
 
 def test_what_the_host_reads_too_early_is_not_there(gpu):
