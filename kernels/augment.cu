@@ -19,7 +19,8 @@ using index_t = long long;
 constexpr int TILE = 32;
 constexpr int ROWS = 8;  // of a tile, that a block takes at a time
 
-__global__ void __launch_bounds__(256)
+// Four blocks at a time on a multiprocessor: left to itself, the compiler spills.
+__global__ void __launch_bounds__(256, 4)
     crops(const unsigned char* __restrict__ images /* M, C, H, W */, const long long* __restrict__ index /* N */,
           const long long* __restrict__ top /* N */, const long long* __restrict__ left /* N */,
           const unsigned char* __restrict__ flip /* N */, const float* __restrict__ gain /* C */,

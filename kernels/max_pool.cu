@@ -48,10 +48,11 @@ __global__ void __launch_bounds__(256)
     }
 }
 
-// Each thread owns elements of dx, and gathers.
+// Each thread owns elements of dx, and gathers. Four blocks at a time on a multiprocessor, so at most 64 registers: left
+// to itself, the compiler takes fewer, for more blocks, and spills.
 // instances: <float, unsigned char>; <double, unsigned char>; <float, int>; <double, int>
 template <typename T, typename Place>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     max_pool_backward(const T* __restrict__ dy /* C, OH, OW, N */, const Place* __restrict__ place /* C, OH, OW, N */,
                       T* __restrict__ dx /* C, H, W, N */, int C, int H, int W, int N, int OH, int OW, int KH, int KW,
                       int stride_h, int stride_w, int padding_h, int padding_w)

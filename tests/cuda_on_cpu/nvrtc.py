@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .source import kernel_names
@@ -28,7 +28,7 @@ from .source import kernel_names
 ARCHITECTURES = (70, 75, 80, 86, 89, 90, 100, 120)
 AGED = re.compile(r"nvrtc: warning: Architectures prior to .* are deprecated.*")  # NVRTC 12.9 has no option against it
 SPILL = re.compile(
-    r"ptxas warning : Registers are spilled to local memory in function '\w+', (\d+) bytes spill stores.*\n?"
+    r"ptxas warning : Registers are spilled to local memory in function '(\w+)', (\d+) bytes spill stores.*\n?"
 )
 WARN_ON_SPILLS = "--warn-on-spills"  # an option of the assembler, ptxas
 
@@ -37,7 +37,37 @@ class CompileError(AssertionError):
     """The compiler's errors, or its warnings."""
 
 
-class Nvrtc:
+class Compiler:
+    """Either compiler; str() is its name."""
+
+    def architectures(self, source: Path | None = None) -> list[int]:
+        """All that can be compiled for; of these, those that `source` is for."""
+        raise NotImplementedError
+
+    def cubin(
+        self,
+        source: Path,
+        names: Sequence[str],
+        architecture: int,
+        include: Path | None = None,
+        spills: int | None = None,
+        more: Mapping[str, int] | None = None,
+    ) -> bytes:
+        """Machine code for the kernels `names`. Raises CompileError if the compiler has anything to say, or if a kernel
+        stores more than `spills` bytes a thread to memory for want of registers (None: as many as it likes). more:
+        {name: bytes} of kernels that may store more than that."""
+        folders = [f"-I{folder}" for folder in (source.parent, include) if folder]
+        code, log = self._cubin(source, names, architecture, folders, spills is not None)
+        if log := _without_few_spills(log, spills or 0, more or {}):
+            raise CompileError(f"{source.name} for sm_{architecture} with {self}:\n{log}")
+        return code
+
+    def _cubin(self, source, names, architecture, folders, tell_spills) -> tuple[bytes, str]:
+        """Machine code and what the compiler said. Raises CompileError if it failed."""
+        raise NotImplementedError
+
+
+class Nvrtc(Compiler):
     def __init__(self, library: str):
         self.library = ctypes.CDLL(library)
         self.library.nvrtcGetErrorString.restype = ctypes.c_char_p
@@ -48,34 +78,21 @@ class Nvrtc:
         return f"NVRTC {major.value}.{minor.value}"
 
     def architectures(self, source: Path | None = None) -> list[int]:
-        """All that can be compiled for; of these, those that `source` is for."""
         count = ctypes.c_int()
         self._call("nvrtcGetNumSupportedArchs", ctypes.byref(count))
         known = (ctypes.c_int * count.value)()
         self._call("nvrtcGetSupportedArchs", known)
         return [architecture for architecture in _wanted(source) if architecture in known]
 
-    def cubin(
-        self,
-        source: Path,
-        names: Sequence[str],
-        architecture: int,
-        include: Path | None = None,
-        spills: int | None = None,
-    ) -> bytes:
-        """Machine code for the kernels `names`. Raises CompileError if the compiler has anything to say, or if a kernel
-        stores more than `spills` bytes a thread to memory for want of registers (None: as many as it likes)."""
-        options = () if spills is None else (f"--ptxas-options={WARN_ON_SPILLS}",)
-        with self._compiled(source, names, architecture, include, *options) as (program, log):
-            if log := _without_few_spills(log, spills):
-                raise CompileError(f"{source.name} for sm_{architecture} with {self}:\n{log}")
-            return self._bytes("nvrtcGetCUBIN", program)
+    def _cubin(self, source, names, architecture, folders, tell_spills):
+        options = (f"--ptxas-options={WARN_ON_SPILLS}",) if tell_spills else ()
+        with self._compiled(source, names, architecture, *folders, *options) as (program, log):
+            return self._bytes("nvrtcGetCUBIN", program), log
 
-    def usage(
-        self, source: Path, names: Sequence[str], architecture: int, include: Path | None = None
-    ) -> dict[str, str]:
+    def usage(self, source: Path, names: Sequence[str], architecture: int) -> dict[str, str]:
         """What the assembler says of each kernel: its registers, the bytes that did not fit them, shared memory."""
-        with self._compiled(source, names, architecture, include, "--ptxas-options=-v") as (program, log):
+        options = f"-I{source.parent}", "--ptxas-options=-v"
+        with self._compiled(source, names, architecture, *options) as (program, log):
             said = {}
             for name in names:
                 lowered = ctypes.c_char_p()
@@ -85,7 +102,7 @@ class Nvrtc:
             return said
 
     @contextlib.contextmanager
-    def _compiled(self, source, names, architecture, include, *more) -> Iterator[tuple[ctypes.c_void_p, str]]:
+    def _compiled(self, source, names, architecture, *more) -> Iterator[tuple[ctypes.c_void_p, str]]:
         """The program and what the compiler said. Raises CompileError if it failed."""
         program = ctypes.c_void_p()
         text, name = source.read_bytes(), source.name.encode()
@@ -93,8 +110,7 @@ class Nvrtc:
         try:
             for name_expression in names:
                 self._call("nvrtcAddNameExpression", program, name_expression.encode())
-            folders = [f"-I{folder}" for folder in (source.parent, include) if folder]
-            options = [f"-arch=sm_{architecture}", "-std=c++17", *folders, *more]
+            options = [f"-arch=sm_{architecture}", "-std=c++17", *more]
             encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
             failed = self.library.nvrtcCompileProgram(program, len(options), encoded)
             log = self._bytes("nvrtcGetProgramLog", program).rstrip(b"\0").decode().strip()
@@ -117,7 +133,7 @@ class Nvrtc:
             raise CompileError(f"{function}: {self.library.nvrtcGetErrorString(error).decode()}")
 
 
-class Nvcc:
+class Nvcc(Compiler):
     """The same by nvcc: slower, a process a file, so only the oldest and the newest architecture."""
 
     def __init__(self, command: str):
@@ -132,32 +148,24 @@ class Nvcc:
         wanted = [architecture for architecture in _wanted(source) if architecture in known]
         return sorted({wanted[0], wanted[-1]})
 
-    def cubin(
-        self,
-        source: Path,
-        names: Sequence[str],
-        architecture: int,
-        include: Path | None = None,
-        spills: int | None = None,
-    ) -> bytes:
+    def _cubin(self, source, names, architecture, folders, tell_spills):
         # taking the address of a kernel is what makes nvcc emit a template's code
         taken = "".join(f"  (void*){name},\n" for name in names)
         with tempfile.TemporaryDirectory() as folder:
             wrapper, output = Path(folder, "wrapper.cu"), Path(folder, "out.cubin")
             wrapper.write_text(f'#include "{source.as_posix()}"\nvoid* taken[] = {{\n{taken}}};\n', encoding="utf-8")
             options = [f"-arch=sm_{architecture}", "-std=c++17", "-Wno-deprecated-gpu-targets"]
-            options += ["-Werror=all-warnings"] if spills is None else ["-Xptxas", WARN_ON_SPILLS]
-            folders = [f"-I{folder}" for folder in (source.parent, include) if folder]
+            options += ["-Xptxas", WARN_ON_SPILLS] if tell_spills else ["-Werror=all-warnings"]
             command = [self.command, "-cubin", *options, *folders, "-o", str(output), str(wrapper)]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
-            said = _without_few_spills(f"{result.stdout}{result.stderr}", spills)
-            if result.returncode or said:
-                raise CompileError(f"{source.name} for sm_{architecture} with nvcc:\n{said}")
-            return output.read_bytes()
+            said = f"{result.stdout}{result.stderr}"
+            if result.returncode:
+                raise CompileError(f"{source.name} for sm_{architecture} with {self}:\n{said}")
+            return output.read_bytes(), said
 
 
 @functools.cache
-def find_compiler() -> Nvrtc | Nvcc | None:
+def find_compiler() -> Compiler | None:
     """NVRTC from a wheel, else from the system's libraries, else nvcc, else None."""
     nvidia = importlib.util.find_spec("nvidia")
     for folder in nvidia.submodule_search_locations or () if nvidia else ():
@@ -190,9 +198,15 @@ def symbol(name: str) -> bytes:
     return f"{code}{'E' if arguments else ''}".encode()
 
 
-def _without_few_spills(log, most):
-    """What the compiler said, less the warnings of no more than `most` bytes."""
-    return SPILL.sub(lambda spill: spill[0] if int(spill[1]) > (most or 0) else "", log).strip()
+def _without_few_spills(log, most, more):
+    """What the compiler said, less the warnings of no more than `most` bytes, or for a kernel in `more` its number."""
+    symbols = {symbol(name).decode(): size for name, size in more.items()}
+
+    def what_stays(spill):
+        own = [size for begin, size in symbols.items() if spill[1].startswith(begin)]
+        return spill[0] if int(spill[2]) > max([most, *own]) else ""
+
+    return SPILL.sub(what_stays, log).strip()
 
 
 def _wanted(source):

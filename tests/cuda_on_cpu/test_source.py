@@ -158,7 +158,8 @@ def test_what_does_not_fit_the_registers_is_an_error_where_asked_for(written):
     assert compiler.cubin(source, ["k"], 90)
     assert compiler.cubin(source, ["k"], 90, spills=1000)
     with pytest.raises(nvrtc.CompileError, match=r"spilled to local memory .* [0-9]+ bytes spill stores"):
-        compiler.cubin(source, ["k"], 90, spills=8)
+        compiler.cubin(source, ["k"], 90, spills=8, more={"other": 1000})
+    assert compiler.cubin(source, ["k"], 90, spills=8, more={"k": 1000})
     assert compiler.cubin(written(KERNELS), ["plain"], 90, spills=0)
 
 

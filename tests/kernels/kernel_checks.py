@@ -80,22 +80,24 @@ def sparse(folder, *shape, dtype=np.float32):
         return pytest.skip(f"no sparse file for {shape} {np.dtype(dtype)} here: {error!r}")
 
 
-def check_source(stem, tests, twin):
+def check_source(stem, tests, twin, spills=None):
     """What must hold for every .cu file.
 
-    It compiles for every GPU without a warning, every instance of every kernel of it; the Python file `twin` and it
-    name each other; each kernel is run by a test among `tests`, the names of a test file.
+    It compiles for every GPU without a warning, every instance of every kernel of it, and all that a thread works on
+    fits the registers, but for what `spills` allows, {name of an instance: bytes}; the Python file `twin` and it name
+    each other; each kernel is run by a test among `tests`, the names of a test file.
     """
     path = cuda.kernel_path(stem)
     names = kernel_names(path)
     kernels = sorted({name.partition("<")[0] for name in names})
     assert [name for name in kernels if not any(test.startswith(f"test_{name}") for test in tests)] == []
+    assert set(spills or ()) <= set(names)
     assert twin in path.read_text(encoding="utf-8")
     compiler = nvrtc.find_compiler()
     if compiler is None:
         pytest.skip("compiling for GPUs needs NVRTC (pip install nvidia-cuda-nvrtc-cu12) or nvcc; neither found")
     assert compiler.architectures()
     for architecture in compiler.architectures():
-        cubin = compiler.cubin(path, names, architecture)
+        cubin = compiler.cubin(path, names, architecture, spills=0, more=spills)
         for name in kernels:  # its mangled name begins so, whatever the instance
             assert f"_Z{len(name)}{name}".encode() in cubin

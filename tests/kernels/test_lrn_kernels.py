@@ -105,7 +105,9 @@ def backward(kernel, launch, case, x, dy):
 
 
 def test_source():
-    check_source("lrn", globals(), "tinynet/ops/lrn.py")
+    # windows of any size lie in slower memory anyway; float64 is for gradient checks
+    spills = {"lrn_backward<double, 5>": 24} | {f"relu_lrn_pool_backward<{T}, 0>": 32 for T in C_NAME.values()}
+    check_source("lrn", globals(), "tinynet/ops/lrn.py", spills)
 
 
 @both_dtypes

@@ -62,7 +62,9 @@ def backward(kernel, launch, window, dy, place, shape):
 
 
 def test_source():
-    check_source("max_pool", globals(), "tinynet/ops/max_pool.py")
+    # float64 is for gradient checks: it gets no launch bounds that would slow float32 down
+    spills = {f"max_pool_forward<double, {index}>": 36 for index in C_PLACE.values()}
+    check_source("max_pool", globals(), "tinynet/ops/max_pool.py", spills)
 
 
 @both_dtypes
