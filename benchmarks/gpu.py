@@ -193,9 +193,6 @@ def main() -> int:
         record["left_out"] += [f"PyTorch ({about['no_peer']})"] if about["no_peer"] else []
         print(f"{about['gpu']}; seed {args.seed}; {about['versions']}", flush=True)
         run(plan(args, about, record, worker), record, gpu_runner.Budget(args.budget, began), args.out)
-    except peers.BenchmarkError as error:  # of the very first question
-        print(f"gpu.py: {error}", file=sys.stderr)
-        return 1
     finally:
         worker.close()
     path = gpu_report.write(args.out, record)
@@ -207,7 +204,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(timing.run(main))

@@ -58,16 +58,17 @@ def parser(doc: str | None, repeat: int, against: str = "torch") -> argparse.Arg
     return made
 
 
-def run(main: Callable[[], dict[str, Any]]) -> int:
-    """The exit code: 1 for what is wrong, 130 after Ctrl-C; argparse exits with 2 by itself."""
+def run(main: Callable[[], dict[str, Any] | int]) -> int:
+    """The exit code: main's own, if it gives one, else 0; 1 for what is wrong, 130 after Ctrl-C; argparse exits with 2
+    by itself."""
     try:
-        main()
+        found = main()
     except peers.BenchmarkError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
+    return found if isinstance(found, int) else 0
 
 
 def libraries(args: argparse.Namespace) -> list[str]:
