@@ -9,7 +9,7 @@
 //
 // Subtracting m changes nothing in the formulas and keeps exp from overflowing. A GPU cannot raise an error for a label
 // that is no class; it must not pass in silence, either: that picture's loss is NaN then, the mean with it, and so are
-// its dlogits. In a picture with a logit of NaN or +infinity all is NaN, too.
+// its dlogits. (Labels have 64 bits, so that none that is no class becomes one by losing some.) In a picture with a logit of NaN or +infinity all is NaN, too.
 //
 // Sums are taken in one fixed order, so results are the same in every run. K * N is small, some 10**5: all that matters
 // is that there be enough threads, so 32 of them share the classes of a picture.
@@ -43,7 +43,7 @@ __device__ T over_slices(T* shared, T mine, Combine combine)
 // written; what is read a second time is in the cache.
 template <typename T>
 __global__ void __launch_bounds__(1024)
-    softmax_ce_forward(const T* __restrict__ logits /* K, N */, const int* __restrict__ labels /* N */,
+    softmax_ce_forward(const T* __restrict__ logits /* K, N */, const long long* __restrict__ labels /* N */,
                        T* __restrict__ loss /* N */, T* __restrict__ p /* K, N */, int K, int N)
 {
     __shared__ T shared[SLICES * LANES];
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(1024)
 
         if (!inside) continue;
         for (int k = threadIdx.y; k < K; k += SLICES) p[index_t(k) * N + n] /= total;  // a thread's own values
-        const int label = labels[n];
+        const index_t label = labels[n];
         const bool known = 0 <= label && label < K;
         if (threadIdx.y == 0)
             loss[n] = known ? log(total) - (logits[index_t(label) * N + n] - largest) : not_a_number<T>();
@@ -99,14 +99,14 @@ __global__ void __launch_bounds__(256)
 // DRAM per float of z: 4. All who write to `bad` write the same.
 template <typename T>
 __global__ void __launch_bounds__(1024)
-    softmax_ce_wrong(const T* __restrict__ logits /* K, N */, const int* __restrict__ labels /* N */,
+    softmax_ce_wrong(const T* __restrict__ logits /* K, N */, const long long* __restrict__ labels /* N */,
                      const double* __restrict__ mean /* 1 */, int* wrong /* 1 */, int* bad /* 3 */, int K, int N)
 {
     __shared__ int shared[SLICES * LANES];
     for (int first = blockIdx.x * LANES; first < N; first += gridDim.x * LANES) {
         const bool inside = first + int(threadIdx.x) < N;
         const int n = inside ? first + threadIdx.x : first;
-        const int label = labels[n];
+        const index_t label = labels[n];
         const T own = 0 <= label && label < K ? logits[index_t(label) * N + n] : not_a_number<T>();
         bool beaten = false, finite = true;
         for (int k = threadIdx.y; k < K; k += SLICES) {
@@ -125,12 +125,12 @@ __global__ void __launch_bounds__(1024)
 // Any one-dimensional grid; block: any, best (about min(N, 32), 256 / that). Bytes of DRAM per float: 8.
 template <typename T>
 __global__ void __launch_bounds__(256)
-    softmax_ce_backward(const T* __restrict__ p /* K, N */, const int* __restrict__ labels /* N */,
+    softmax_ce_backward(const T* __restrict__ p /* K, N */, const long long* __restrict__ labels /* N */,
                         T* __restrict__ dlogits /* K, N */, int K, int N, T factor)
 {
     for (int k = blockIdx.x * blockDim.y + threadIdx.y; k < K; k += gridDim.x * blockDim.y) {
         for (int n = threadIdx.x; n < N; n += blockDim.x) {
-            const int label = labels[n];
+            const index_t label = labels[n];
             const index_t at = index_t(k) * N + n;
             dlogits[at] = 0 <= label && label < K ? (p[at] - T(k == label)) * factor : not_a_number<T>();
         }

@@ -33,7 +33,8 @@ class Result(Protocol):
         """Whether read() need not wait."""
 
     def read(self) -> tuple[float, int]:
-        """(loss, number of wrong answers); waits for them. Raises NonFiniteError naming the layer that went bad."""
+        """(loss, number of wrong answers); waits for them. Raises NonFiniteError naming the layer that went bad,
+        ValueError naming a label that is no class, if it was on the GPU and so could not be refused at once."""
 
 
 class TrainingStep:
@@ -78,7 +79,7 @@ class TrainingStep:
             loss, classes = self._work(device.to_device(x, where), labels)
         else:
             loss, classes = self._replay(recorded, x, labels, number)
-        return UnderWay(self.model, self.loss, classes, number, device.Arriving(loss, self._flags))
+        return UnderWay(self.model, self.loss, labels, classes, number, device.Arriving(loss, self._flags))
 
     def _now(self, x: Any, labels: Any, number: int) -> Result:
         """On the CPU, or on several devices."""
@@ -120,7 +121,7 @@ class TrainingStep:
         loss, classes = recorded.result
         values = {
             "x": x,
-            "labels": device.as_type(self.loss.check_labels(labels, len(x), classes), np.int32),
+            "labels": device.as_type(self.loss.check_labels(labels, len(x), classes), np.int64),
             "step": np.array([number], np.uint32),
             "rates": self._rates(),
         }
@@ -132,7 +133,7 @@ class TrainingStep:
     def _record(self, where: str, x: Any) -> Recorded:
         inputs = {
             "x": copy_of(device.to_device(x, where)),
-            "labels": device.zeros((len(x),), np.int32, where),
+            "labels": device.zeros((len(x),), np.int64, where),
             "step": device.zeros((1,), np.uint32, where),
             "rates": device.to_device(self._rates(), where),
         }
@@ -182,9 +183,11 @@ class Done:
 class UnderWay:
     """The result of a step on a GPU."""
 
-    def __init__(self, model: Layer, loss: SoftmaxCE, classes: int, number: int, arriving: device.Arriving):
+    def __init__(
+        self, model: Layer, loss: SoftmaxCE, labels: Any, classes: int, number: int, arriving: device.Arriving
+    ):
         self.model, self.loss, self.classes, self.steps = model, loss, classes, number + 1
-        self._arriving = arriving
+        self._labels, self._arriving = labels, arriving
 
     @property
     def ready(self) -> bool:
@@ -200,8 +203,9 @@ class UnderWay:
             where = f"met NaN or infinity, on {self.model.device}, where layers are not looked at one by one"
             if logits or math.isfinite(loss):
                 raise NonFiniteError(str(self.loss), f"{where}; the same batch on the CPU names the layer")
-            if math.isnan(loss):
-                raise NonFiniteError(str(self.loss), f"{where}, though all logits are finite: a label may be no class")
+            if math.isnan(loss):  # of finite logits: labels that were on the GPU nobody has looked at so far
+                self.loss.check_labels(device.to_cpu(self._labels), len(self._labels), self.classes)
+                raise NonFiniteError(str(self.loss), f"{where}, though logits and labels are sound")
             last: Sequence[Layer] = [self.model, *(layer for _, layer in self.model.named_layers())]
             raise NonFiniteError(str(last[-1]), f"gave an output so large that the loss is {loss}")
         return loss, int(wrong)

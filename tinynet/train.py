@@ -205,7 +205,7 @@ class Trainer(Run):
             result, count = self._begun[0]
             try:
                 loss, wrong = result.read()
-            except NonFiniteError:
+            except (NonFiniteError, ValueError):
                 begun_since = self.step - result.steps  # they changed nothing
                 self.step, self.batch = self.step - begun_since, self.batch - begun_since
                 raise

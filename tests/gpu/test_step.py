@@ -183,6 +183,26 @@ def test_an_interruption_after_a_number_went_bad_ends_with_its_name(gpu, tmp_pat
     assert read_checkpoint(tmp_path).state["step"] == 4
 
 
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("label", [3, -1, 2**32])
+def test_labels_on_the_gpu_that_are_no_class_are_named_when_the_loss_is_read(gpu, tmp_path, graph, label):
+    gpu.busy = True
+    run = trainer(graph=graph, out=tmp_path)
+    epoch = run.train_loader.epoch
+
+    def there(number):
+        for k, (x, labels) in enumerate(epoch(number)):
+            labels[2] = label if (number, k) == (1, 1) else labels[2]
+            yield x, device.to_device(labels, "cuda:0")
+
+    run.train_loader.epoch = there
+    with pytest.raises(ValueError, match=rf"expected labels in \[0, 3\), got {label} at index 2"):
+        run.fit()
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert (last["event"], last["step"]) == ("stopped", 5)
+    assert all(np.isfinite(value).all() for value in run.model.state_dict().values())
+
+
 @pytest.mark.usefixtures("gpu")
 def test_labels_that_are_no_class_are_refused():
     for graph in (False, True):

@@ -17,7 +17,7 @@ class SoftmaxCE(Layer):
     exp(z_j) / sum_i exp(z_i), which is softmax(z)_j, and the second's is 1 at the label, else 0.
 
     Labels that are on the GPU already are not looked at, for which the host would have to wait: one that is no class
-    makes the loss NaN.
+    makes the loss NaN. A training step (`tinynet.step`) looks at them then, and names it.
 
     Raises TypeError for labels that are not whole numbers, ValueError for a wrong shape or a label out of range.
     """

@@ -12,10 +12,10 @@ BLOCK = 32, 32  # as the kernel wants it
 
 
 def softmax_ce_forward(logits: Any, labels: Any) -> tuple[Any, Any]:
-    """The mean loss, (), and softmax(logits), both on the device. Labels on the CPU go there; those that are
-    there, int32, stay unseen."""
+    """The mean loss, (), and softmax(logits), both on the device. Labels on the CPU go there; those that are there
+    stay unseen."""
     z = logits.T if logits.T.flags.c_contiguous else logits.T.copy()
-    there = device.to_device(device.as_type(labels, np.int32), device.device_of(z))
+    there = device.to_device(device.as_type(labels, np.int64), device.device_of(z))
     loss, p, mean = same_place(z, z.shape[1:]), same_place(z, z.shape), same_place(z, (1,), np.float64)
     T, N = t(z), z.shape[1]
     launch("softmax_ce", f"softmax_ce_forward<{T}>", (blocks(N, 32),), BLOCK, logits=z, labels=there, loss=loss, p=p)
