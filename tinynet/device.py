@@ -8,7 +8,7 @@ import importlib
 import re
 import threading
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -132,14 +132,19 @@ def zeros_like(array: Any) -> Any:
     return np.zeros_like(array) if isinstance(array, np.ndarray) else zeros(array.shape, array.dtype, device_of(array))
 
 
+_in_use: list[tuple[Any, tuple[Any, ...]]] = []  # (event, host memory that a GPU reads or writes until then)
+_lock = threading.Lock()
+
+
+def keep_until(event: Any, *arrays: Any) -> None:
+    """Keep pinned memory of the host until a GPU has done with it, even if nobody waits for that any more: freed, CuPy
+    would give it to the next copy at once."""
+    with _lock:
+        _in_use[:] = [each for each in _in_use if not each[0].done] + [(event, arrays)]
+
+
 class Arriving:
-    """Copies of arrays of one GPU, on their way to the CPU: of their values now, behind all that is under way there.
-
-    CuPy gives freed host memory to the next copy at once. So what is still being written is kept, even if nobody waits
-    for it any more.
-    """
-
-    _under_way: ClassVar[list[Arriving]] = []
+    """Copies of arrays of one GPU, on their way to the CPU: of their values now, behind all that is under way there."""
 
     def __init__(self, *arrays: Any):
         cuda, self._copies = cupy().cuda, []
@@ -151,7 +156,7 @@ class Arriving:
                 self._copies.append(copy)
             self._event = cuda.Event(disable_timing=True)
             self._event.record()
-        self._under_way[:] = [other for other in self._under_way if not other.there] + [self]
+        keep_until(self._event, *self._copies)
 
     @property
     def there(self) -> bool:

@@ -7,11 +7,12 @@ which another can wait while the host goes on. For the CPU, where all is done on
 import contextlib
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tinynet.device import cupy, device_of, empty, on, to_cpu, to_device
+from tinynet.device import cupy, device_of, empty, keep_until, on, to_cpu, to_device
 
 
 def new_stream(device: str) -> Any:
@@ -94,6 +95,44 @@ def pinned_copy(array: Any) -> np.ndarray:
     host = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
     array.get(stream=cupy().cuda.get_current_stream(), out=host, blocking=False)
     return host
+
+
+def copy_when(
+    array: Any, ready: Any, target: Any, free: Any, copier: Callable[[str, str], Any], watch: Any = None
+) -> Any:
+    """target[...] = array once array is `ready` and target is `free`, moments; returns the moment when that is done.
+
+    target is on a GPU, array anywhere; both are as `copy_into` wants them. copier(source, device) is the stream of
+    `device` for what comes from `source`. The copy is made in target's, inside the context `watch`; if that GPU cannot
+    reach array's memory, out of pinned memory of the host, to where array goes in a stream of its own GPU. The host
+    waits for nothing, so array must stay as it is, and target in use, until it is done.
+    """
+    source, device = device_of(array), device_of(target)
+    straight = source in ("cpu", device) or reaches(source, device)
+    if not straight:
+        with in_stream(source, copier(source, source)):
+            wait_for(source, [ready])
+            array, ready = pinned_copy(array), moment(source)
+    with in_stream(device, copier(source, device)):
+        wait_for(device, [ready, free])
+        with watch or contextlib.nullcontext():
+            copy_into(target, array)
+        done = moment(device)
+    if not straight:
+        keep_until(done, array)
+    return done
+
+
+def copy_in_order(target: Any, array: Any) -> None:
+    """target[...] = array from GPU to GPU, after all that the current streams of both were given, and before all that
+    they will be."""
+
+    def current(source: str, device: str) -> Any:
+        with on(device):
+            return cupy().cuda.get_current_stream()
+
+    source = device_of(array)
+    wait_for(source, [copy_when(array, moment(source), target, None, current)])
 
 
 @functools.cache

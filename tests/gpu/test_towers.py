@@ -65,6 +65,33 @@ def test_a_step_makes_the_host_wait_for_nothing_but_its_results(gpu):
     assert gpu.synchronisations == before
 
 
+@pytest.mark.parametrize("order", ["C order", "batch innermost"])
+@pytest.mark.parametrize("peers", ["yes", "no"])
+def test_x_on_one_gpu_goes_to_the_other_without_the_host(gpu, peers, order):
+    """Through memory that is free again as soon as the pass is over."""
+    gpu.peers = peers
+    net, expected = small(("cuda:0", "cuda:1")).eval(), small().eval()
+    net(to_device(numbers(SHAPE), "cuda:0"))
+    waited, copied = gpu.synchronisations, gpu.peer_copies
+    found = []
+    for seed in range(3):
+        found.append(net(to_device(numbers(SHAPE, seed=seed, layout=order), "cuda:0")))
+    assert gpu.synchronisations == waited
+    assert gpu.peer_copies - copied == (3 * (1 + 7) if peers == "yes" else 0)  # at four exchanges, there and back
+    for seed, logits in enumerate(found):
+        assert relative(to_cpu(logits), expected(numbers(SHAPE, seed=seed))) < 1e-11
+
+
+@pytest.mark.parametrize("where", ["cuda:0", "cuda:1"])
+@pytest.mark.parametrize("devices", [("cuda:0", "cuda:0"), ("cuda:0", "cpu")])
+@pytest.mark.usefixtures("gpu")
+def test_x_on_any_gpu(devices, where):
+    net, expected = small(devices).eval(), small().eval()
+    for seed in range(3):
+        got = net(to_device(numbers(SHAPE, seed=seed), where))
+        assert relative(to_cpu(got), expected(numbers(SHAPE, seed=seed))) < 1e-11
+
+
 def test_a_forgotten_event_is_found(gpu, monkeypatch):
     """The check of the check: without waiting, the copies come too early."""
     net, x = small(("cuda:0", "cuda:1")), numbers(SHAPE)

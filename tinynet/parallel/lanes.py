@@ -10,7 +10,8 @@ import contextlib
 from typing import Any
 
 from tinynet import streams
-from tinynet.device import device_of, empty, to_cpu
+from tinynet.device import device_of, empty, to_cpu, to_device
+from tinynet.ops.layout import batch_first, batch_last
 
 
 def lane_for(device: str) -> "CpuLane":
@@ -29,10 +30,6 @@ class CpuLane:
     def computing(self) -> Any:
         """A context in which a tower computes."""
         return contextlib.nullcontext()
-
-    def begin(self, moments: list[Any]) -> None:
-        """A pass begins, after these moments."""
-        self.wait(*moments)
 
     def mark(self) -> Any:
         """The moment when all that was ordered so far is done; None if it is."""
@@ -58,6 +55,10 @@ class CpuLane:
         with watch:
             return to_cpu(array)
 
+    def bring(self, x: Any, ready: Any, watch: Any) -> Any:
+        """The net's x on this device, as `fetch`. Where it is on another GPU the batch is innermost in memory."""
+        return self.fetch(x, ready, watch)
+
     def drain(self) -> None:
         """Wait until nothing is under way."""
 
@@ -69,21 +70,12 @@ class GpuLane(CpuLane):
         super().__init__(device)
         self._stream = streams.new_stream(device)
         self._copying: dict[tuple[str, str], Any] = {}  # (from, the stream's own device): stream
-        self._on_the_way: list[Any] = []  # host memory of copies that may be under way
-        self._end: Any = None
 
     def computing(self) -> Any:
         return streams.in_stream(self.device, self._stream)
 
-    def begin(self, moments: list[Any]) -> None:
-        if self._on_the_way:
-            self._end.synchronize()  # the host could write there again
-            self._on_the_way.clear()
-        self.wait(*moments)
-
     def mark(self) -> Any:
-        self._end = streams.moment(self.device, self._stream)
-        return self._end
+        return streams.moment(self.device, self._stream)
 
     def wait(self, *moments: Any) -> None:
         with self.computing():
@@ -93,16 +85,8 @@ class GpuLane(CpuLane):
         return empty(shape, dtype, self.device), self.mark()
 
     def copy(self, array: Any, ready: Any, target: Any, watch: Any, free: Any = None) -> None:
-        source = device_of(array)
-        if source not in ("cpu", self.device) and not streams.reaches(source, self.device):
-            array, ready = self._through_the_host(source, array, ready)
         free = free or self.mark()  # the target's memory may have been another array's, still in use before here
-        with streams.in_stream(self.device, self._copier(source, self.device)):
-            streams.wait_for(self.device, [ready, free])
-            with watch:
-                streams.copy_into(target, array)
-            done = streams.moment(self.device)
-        self.wait(done)
+        self.wait(streams.copy_when(array, ready, target, free, self._copier, watch))
 
     def fetch(self, array: Any, ready: Any, watch: Any, place: Any = None) -> Any:
         if device_of(array) == self.device:
@@ -113,12 +97,11 @@ class GpuLane(CpuLane):
         self.copy(array, ready, target, watch, free)
         return target
 
-    def _through_the_host(self, source: str, array: Any, ready: Any) -> tuple[Any, Any]:
-        with streams.in_stream(source, self._copier(source, source)):
-            streams.wait_for(source, [ready])
-            array = streams.pinned_copy(array)
-            self._on_the_way.append(array)
-            return array, streams.moment(source)
+    def bring(self, x: Any, ready: Any, watch: Any) -> Any:
+        if device_of(x) == "cpu":  # staged by CuPy, so that the host waits for nothing
+            with watch:
+                return to_device(x, self.device)
+        return batch_first(self.fetch(batch_last(x), ready, watch))
 
     def _copier(self, source: str, device: str) -> Any:
         if (source, device) not in self._copying:

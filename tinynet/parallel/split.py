@@ -2,14 +2,14 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from tinynet import streams
-from tinynet.device import checked_device, to_device
+from tinynet.device import checked_device, device_of, to_device
 from tinynet.layers import Conv2d, Dropout, Linear, Sequential
 from tinynet.layers.base import Layer
 from tinynet.ops.elementwise import add_to
+from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.parallel import get_num_threads, limit_threads
 from tinynet.parallel.cut import joined_copy
 from tinynet.parallel.lanes import lane_for
@@ -58,7 +58,7 @@ class Split(Layer):
                 self._follow(layer, self.net.layers[name])
         if self.recorder is not None:
             self.recorder.forward_begins()
-        y = self._pass(partial(self._forward_in, x))[0]
+        y = self._pass(self._forward_in, x)[0]
         for name, layer in self.towers[0].layers.items():
             if isinstance(layer, Dropout):
                 self.net.layers[name].step = layer.step
@@ -67,15 +67,15 @@ class Split(Layer):
 
     def backward(self, dy):
         (first,) = self.saved
-        dxs = self._pass(partial(self._backward_in, dy))
+        dxs = self._pass(self._backward_in, dy)
         if dxs[0] is None:
             return None
         for dx in dxs[1:]:  # every tower read the picture
             add_to(dxs[0], to_device(dx, first))
         return dxs[0]
 
-    def _forward_in(self, x, tower, meeting):
-        x = to_device(x, tower.device)
+    def _forward_in(self, tower, meeting, x, ready):
+        x = self._bring(tower, "x", x, ready)
         for k, chain in enumerate(tower.chains):
             if k:
                 x = self.exchanges[k - 1].forward(tower, x, meeting)
@@ -85,8 +85,8 @@ class Split(Layer):
             x = chain.forward(x)
         return x
 
-    def _backward_in(self, dy, tower, meeting):
-        dy = to_device(dy, tower.device) if tower.chains[-1] is not None else None
+    def _backward_in(self, tower, meeting, dy, ready):
+        dy = self._bring(tower, "dy", dy, ready) if tower.chains[-1] is not None else None
         for k, chain in reversed(list(enumerate(tower.chains))):
             if k == 0:
                 return chain.backward(dy)
@@ -103,26 +103,38 @@ class Split(Layer):
             dy = exchange.receive(tower, meeting, places)
         return None
 
+    @staticmethod
+    def _bring(tower: Tower, name: str, array: Any, ready: Any) -> Any:
+        """x or dy on the tower's device; that it was copied there is seen, but it is nothing that towers exchange."""
+        source = device_of(array)
+        copy = tower.watch("copy", f"{name}: {source} to tower {tower.number + 1}", array.nbytes)
+        return tower.lane.bring(array, ready, contextlib.nullcontext() if source == tower.device else copy)
+
     def _lend_threads(self, tower: Tower, k: int) -> None:
         """While the first tower alone has something to do it takes all threads."""
         if k == len(self.exchanges) and set(self.devices) == {"cpu"}:
             limit_threads(self._threads)
 
-    def _pass(self, work: Callable[[Tower, Meeting], Any]) -> list[Any]:
-        """work(tower, meeting) in all towers at once."""
+    def _pass(self, work: Callable[[Tower, Meeting, Any, Any], Any], given: Any) -> list[Any]:
+        """work(tower, meeting, given, ready) in all towers at once; `given` is an array made in the caller's stream,
+        which holds its values when it is `ready`."""
+        source, places = device_of(given), dict.fromkeys(self.devices)
+        if source != "cpu":
+            given = batch_first(batch_last(given))  # here: a copy is in order with what made it, and kept
+            places[source] = None
         meeting, threads = Meeting(), get_num_threads()
         self._threads = threads
         on_cpu = [tower for tower in self.towers if tower.device == "cpu"]
         for i, tower in enumerate(on_cpu):
             tower.threads = max(1, threads // len(on_cpu) + (i < threads % len(on_cpu)))
-        moments = [*(streams.moment(device) for device in dict.fromkeys(self.devices)), *self._ends]
+        moments = {place: streams.moment(place) for place in places}
 
         def in_tower(i: int) -> Any:
             tower = self.towers[i]
             limit_threads(tower.threads)
             with tower.lane.computing():
-                tower.lane.begin(moments)
-                result = work(tower, meeting)
+                tower.lane.wait(*moments.values(), *self._ends)
+                result = work(tower, meeting, given, moments.get(source))
                 self._ends[i] = tower.lane.mark()
                 return result
 
@@ -134,8 +146,8 @@ class Split(Layer):
                 with contextlib.suppress(RuntimeError):
                     tower.lane.drain()
             raise
-        for device in dict.fromkeys(self.devices):
-            streams.wait_for(device, self._ends)
+        for place in places:
+            streams.wait_for(place, self._ends)
         for name, nbytes in meeting.crossed.items():
             self.crossed[name] = self.crossed.get(name, 0) + nbytes
         return results
