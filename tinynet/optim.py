@@ -18,8 +18,8 @@ class SGD:
     the two differ right after a change. Each parameter's own lr_mult and weight_decay_mult multiply lr and
     weight_decay. What is kept of a parameter is on the parameter's device; of a split net's, each part on its own.
 
-    `lr` may be set at any time. So may `bad`, on a GPU: flags, of `tinynet.ops.softmax_ce.softmax_ce_wrong`, that stop
-    all updates. Raises ValueError for a negative or non-finite setting or if there is no parameter.
+    `lr` may be set at any time. So may `bad`, {GPU: flags of `tinynet.ops.softmax_ce.softmax_ce_wrong`}, that stop all
+    updates there. Raises ValueError for a negative or non-finite setting or if there is no parameter.
     """
 
     def __init__(
@@ -35,7 +35,8 @@ class SGD:
             if not 0 <= value < bound:
                 raise ValueError(f"SGD: expected 0 <= {name} < {bound}, got {value}")
         self.momentum, self.weight_decay = momentum, weight_decay
-        self.lr, self.bad = lr, None
+        self.lr = lr
+        self.bad: Mapping[str, Any] = {}
         self._parts = [(parameter, part) for parameter in self.parameters for part in parameter.parts]
         self.velocity = [zeros_like(part.data) for _, part in self._parts]
 
@@ -64,7 +65,7 @@ class SGD:
                 self.momentum,
                 [rates[i] for i in here],
                 [decays[i] for i in here],
-                self.bad,
+                self.bad.get(device),
             )
 
     def rates(self) -> list[float]:

@@ -1,4 +1,4 @@
-"""One step of training, and what is known of it afterwards. On a GPU the host begins a step and does not wait."""
+"""One step of training, and what is known of it afterwards. On GPUs the host begins a step and does not wait."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from tinynet import device
 from tinynet.errors import NonFiniteError
 from tinynet.evaluate import checked_loss, label_ranks, weights_gone_bad
+from tinynet.flags import Flags
 from tinynet.graph import Recorded
 from tinynet.layers.base import Layer
 from tinynet.layers.softmax_ce import SoftmaxCE
@@ -40,10 +41,10 @@ class Result(Protocol):
 class TrainingStep:
     """step(x, labels, number): zero the gradients; loss(model(x), labels); backward; one update of the weights.
 
-    On the CPU all of it is done when the call returns. On a GPU it is under way: the loss, the wrong answers and
-    whether a number went bad are noted there and copied to the host when they are ready. Once one went bad the device
-    changes no weight any more, so that the host, though it hears of it some steps later, finds the layer where it
-    began.
+    On the CPU all of it is done when the call returns, and if the CPU has one of a net's towers. On GPUs, one or
+    several, it is under way: the loss, the wrong answers and whether a number went bad are noted there (`Flags`) and
+    copied to the host when they are ready. Once one went bad no device changes a weight any more, so that the host,
+    though it hears of it some steps later, finds the layer where it began.
 
     With graph=True the step is recorded as CUDA graphs (`tinynet.graph`) when a batch of the largest size comes for the
     second time, and replayed from then on. What a replay must not take from the recording, it reads from memory that
@@ -55,34 +56,36 @@ class TrainingStep:
 
     def __init__(self, model: Layer, loss: SoftmaxCE, optimizer: SGD, graph: bool = False):
         self.model, self.loss, self.optimizer, self.graph = model, loss, optimizer, graph
-        if graph and self._gpu() is None:
+        whole = all(parameter.parts == [parameter] for parameter in model.parameters())
+        if graph and not (whole and len(self._gpus()) == 1):
             places = dict.fromkeys(part.device for parameter in model.parameters() for part in parameter.parts)
             raise ValueError(
                 f"expected a whole model on one GPU for graph=True, got one on {', '.join(places) or 'none'}; move it "
                 "there, or leave graph=True out"
             )
-        self._flags: Any = None  # (4,) on the GPU: wrong answers of this step; three of numbers that went bad
+        self._flags: Any = None  # `Flags`, from the first step on
         self._recorded: Recorded | None = None
         self._baked: Any = None  # what the recording takes as it is, when the last large batch came
         self._largest = 0
 
     def __call__(self, x: Any, labels: Any, number: int) -> Result:
-        where = self._gpu()
-        if where is None:
+        places = self._gpus()
+        if not places:
             return self._now(x, labels, number)
-        if self._flags is None or device.device_of(self._flags) != where:
-            self._flags, self._recorded = device.zeros((4,), np.int32, where), None
+        if self._flags is None or list(self._flags.bad) != places:
+            self._flags, self._recorded = Flags(places), None
         self._largest = max(self._largest, len(x))
-        recorded = self._recording(where, x) if self.graph and len(x) == self._largest else None
+        recorded = self._recording(places[0], x) if self.graph and len(x) == self._largest else None
         if recorded is None:
             self.model.at_step(number)
-            loss, classes = self._work(device.to_device(x, where), labels)
+            loss, classes = self._work(self.model.placed(x), labels)
         else:
             loss, classes = self._replay(recorded, x, labels, number)
-        return UnderWay(self.model, self.loss, labels, classes, number, device.Arriving(loss, self._flags))
+        arriving = device.Arriving(loss, self._flags.read)
+        return UnderWay(self.model, self.loss, labels, classes, number, arriving)
 
     def _now(self, x: Any, labels: Any, number: int) -> Result:
-        """On the CPU, or on several devices."""
+        """On the CPU, or partly there."""
         self.model.at_step(number)
         self.optimizer.zero_grad()
         loss, logits = checked_loss(self.model, self.loss, x, labels)
@@ -92,19 +95,21 @@ class TrainingStep:
         return Done(self.model, loss, int((label_ranks(logits, labels) > 0).sum()), logits.shape[1], number + 1)
 
     def _work(self, x: Any, labels: Any) -> tuple[Any, int]:
-        """(loss, classes) of a step on a GPU; nothing here waits for the device."""
-        wrong, bad = self._flags[:1], self._flags[1:]
+        """(loss, classes) of a step on GPUs; nothing here waits for them."""
+        flags = self._flags
         self.optimizer.zero_grad()
         logits = self.model(x)
         loss = self.loss(logits, labels)
-        device.fill_with_zeros(wrong)
-        softmax_ce_wrong(logits, self.loss.saved[0], loss, wrong, bad)
+        device.fill_with_zeros(flags.wrong)
+        softmax_ce_wrong(logits, self.loss.saved[0], loss, flags.wrong, flags.bad[device.device_of(logits)])
         self.model.backward(self.loss.backward())
-        self.optimizer.bad = bad
+        flags.tell_others()
+        self.optimizer.bad = flags.bad
         try:
             self.optimizer.step()
         finally:
-            self.optimizer.bad = None
+            self.optimizer.bad = {}
+        flags.ask_others()
         return loss, logits.shape[1]
 
     def _recording(self, where: str, x: Any) -> Recorded | None:
@@ -152,12 +157,10 @@ class TrainingStep:
             *map(device.address, arrays),
         )
 
-    def _gpu(self) -> str | None:
-        """The GPU that all parameters are on; None if they are elsewhere, or the model computes in towers."""
-        parameters = list(self.model.parameters())
-        places = {parameter.device for parameter in parameters}
-        whole = all(parameter.parts == [parameter] for parameter in parameters)
-        return places.pop() if whole and len(places) == 1 and places != {"cpu"} else None
+    def _gpus(self) -> list[str]:
+        """The GPUs that hold the parameters, the one that computes the loss first; none if any is on the CPU."""
+        places = dict.fromkeys(part.device for parameter in self.model.parameters() for part in parameter.parts)
+        return [] if "cpu" in places else list(places)
 
 
 @dataclass
@@ -181,7 +184,7 @@ class Done:
 
 
 class UnderWay:
-    """The result of a step on a GPU."""
+    """The result of a step on GPUs."""
 
     def __init__(
         self, model: Layer, loss: SoftmaxCE, labels: Any, classes: int, number: int, arriving: device.Arriving

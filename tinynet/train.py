@@ -49,7 +49,7 @@ class Trainer(Run):
 
     On the screen: a progress bar if it is a terminal, a line an epoch, last of all the result; with quiet that alone.
 
-    On a GPU the host begins a step without waiting for the one before; what it found is read at most 4 steps later, and
+    On GPUs the host begins a step without waiting for the one before; what it found is read at most 4 steps later, and
     before each record, checkpoint and validation. graph=True lets the GPU repeat a recorded step: less work for the
     host, the same numbers (`tinynet.step`).
 

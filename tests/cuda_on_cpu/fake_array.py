@@ -191,5 +191,6 @@ def _binary(name, function):
 
 for _name in ("add", "sub", "mul", "truediv"):
     _binary(_name, getattr(operator, _name))
+_binary("or", operator.or_)
 
 ndarray.__module__ = "cupy"

@@ -67,7 +67,7 @@ def one_update(device, dtype=np.float32):
     value = loss(logits, np.array([0, 3, 1, 1, 2]))
     softmax_ce_wrong(logits, loss.saved[0], value, flags[:1], flags[1:])
     model.backward(loss.backward())
-    optimizer.bad = flags[1:]
+    optimizer.bad = {device: flags[1:]}
     optimizer.step()
     return [np.array(float(value), dtype), to_cpu(flags).astype(dtype), *model.state_dict().values()]
 

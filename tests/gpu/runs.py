@@ -7,6 +7,7 @@ from strategies import numbers
 
 from tinynet import optim
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
+from tinynet.parallel import EachTower, Exchange, FirstTower, Split
 from tinynet.train import Trainer
 
 SIZES = 4, 4, 4, 3  # of an epoch's batches: the last one is smaller
@@ -39,9 +40,30 @@ def net():
     )
 
 
+def split(devices):
+    """A net of the same kind, in two towers."""
+    return Split(
+        Sequential(
+            {
+                **{"conv": Conv2d(2, 6, 3, padding=1), "relu": ReLU(), "lrn": LRN(groups=2), "pool": MaxPool(3, 2)},
+                **{"flat": Flatten(), "drop": Dropout(0.4), "fc1": Linear(54, 8), "relu1": ReLU()},
+                **{"drop1": Dropout(0.3), "fc2": Linear(8, 3)},
+            }
+        ),
+        devices,
+        EachTower("conv", "relu", "lrn", "pool", "flat", "drop"),
+        Exchange(),
+        EachTower("fc1", "relu1", "drop1"),
+        Exchange(),
+        FirstTower("fc2"),
+    )
+
+
 def trainer(device="cuda:0", epochs=2, at=None, model=None, sizes=SIZES, **options):
+    """device: None for a model that stays where it is."""
     model = net() if model is None else model
-    model.to(device)
+    if device is not None:
+        model.to(device)
     optimizer = optim.SGD(model.parameters(), lr=0.05)
     for parameter in list(model.parameters())[1::2]:
         parameter.lr_mult = 2.0

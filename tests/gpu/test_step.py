@@ -26,11 +26,11 @@ class Peeking(Layer):
         return dy
 
 
-def growth(gpu, counted, **options):
-    """By how much counted() grew with each step of a run's second epoch."""
+def growth(gpu, counted, number=1, **options):
+    """By how much counted() grew with each step of a run's epoch of that number, by default the second one."""
     seen = []
     trainer(at=lambda epoch, k, x: seen.append((epoch, counted())), **{"epochs": 3} | options).fit()
-    return [after - before for (epoch, before), (_, after) in itertools.pairwise(seen) if epoch == 1]
+    return [after - before for (epoch, before), (_, after) in itertools.pairwise(seen) if epoch == number]
 
 
 @pytest.mark.parametrize("graph", [False, True])

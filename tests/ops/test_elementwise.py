@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from strategies import DTYPES, LAYOUTS, dtypes, layouts, numbers, seeds, shapes
 
 from tinynet.ops import elementwise
-from tinynet.ops.elementwise import BLOCK, GRAIN, all_finite, in_memory_order, relu, relu_backward, sgd_step
+from tinynet.ops.elementwise import BLOCK, GRAIN, all_finite, in_memory_order, or_to, relu, relu_backward, sgd_step
 from tinynet.ops.parallel import get_num_threads, set_num_threads
 
 BAD = (np.nan, np.inf, -np.inf)
@@ -124,6 +124,13 @@ def test_sgd_step_without_decay_or_momentum_on_several_threads():
     sgd_step(w, v, g, 0.0, 0.5, 0.0)
     assert np.array_equal(v, np.float32(-0.5) * g)
     assert np.array_equal(w, w_before + v)
+
+
+def test_flags_that_are_set_stay():
+    flags, more = np.array([0, 1, 1, 0], np.int32), np.array([1, 1, 0, 0], np.int32)
+    or_to(flags, more)
+    assert flags.tolist() == [1, 1, 1, 0]
+    assert more.tolist() == [1, 1, 0, 0]
 
 
 def test_in_memory_order_pairs_elements_and_copies_only_where_it_must():

@@ -156,6 +156,12 @@ def add_to(total: np.ndarray, more: np.ndarray) -> None:
 
 
 @with_gpu_twin
+def or_to(flags: np.ndarray, more: np.ndarray) -> None:
+    """flags |= more; whole numbers."""
+    flags |= more
+
+
+@with_gpu_twin
 def sgd_steps(
     ws: Sequence[Any],
     vs: Sequence[Any],

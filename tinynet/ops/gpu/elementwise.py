@@ -58,6 +58,10 @@ def add_to(total: Any, more: Any) -> None:
     total += more
 
 
+def or_to(flags: Any, more: Any) -> None:
+    flags |= more
+
+
 def copy_of(array: Any) -> Any:
     return array.copy(order="K")
 
