@@ -66,9 +66,11 @@ class Worker:
 
 
 def _work(tasks: SimpleQueue) -> None:
-    while (task := tasks.get()) is not None:
+    while (given := tasks.get()) is not None:
+        task, finished = given
         task()
-        del task  # a thread that waits keeps no array alive
+        del given, task  # before the caller goes on: it lets go of arrays, and a thread that is done keeps none alive
+        finished()
 
 
 def together(workers: Sequence[Worker], task: Callable[[int], Any], stop: Callable[[], None]) -> tuple[list, list]:
@@ -89,12 +91,14 @@ def together(workers: Sequence[Worker], task: Callable[[int], Any], stop: Callab
             if not isinstance(error, Stopped):
                 errors[i] = error
             stop()
+
+    def finished() -> None:
         done.append(None)
         bell.put(None)
 
     for worker in workers:
         worker.start()
-    tasks = [functools.partial(contextvars.copy_context().run, run, i) for i in range(len(workers))]
+    tasks = [(functools.partial(contextvars.copy_context().run, run, i), finished) for i in range(len(workers))]
     try:
         # one call: Ctrl-C comes before or after, not in between
         given.extend(map(SimpleQueue.put, [worker.tasks for worker in workers], tasks))
