@@ -9,8 +9,9 @@ is not on the current device. A NumPy array of a device's array comes by `get()`
 streams must be in an order (fake_order.py). What is done while a stream records is only noted (fake_streams.py); copies
 and cuBLAS are errors then, as CuPy has it. Memory is a pool's (fake_memory.py).
 
-`synchronisations` counts what makes the host wait, `allocations` each new array that is no view. `busy`: the devices do
-nothing before the host waits for it. `peers`: whether they reach each other's memory: "yes", "no", or "wrong".
+`synchronisations` counts what makes the host wait, `allocations` each new array that is no view; `now` is the host's
+simulated time. `busy`: the devices do nothing before the host waits for it. `peers`: whether they reach each other's
+memory: "yes", "no", or "wrong".
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from .fake_array import ndarray
 from .fake_cublas import CUDA_R_32F, CUDA_R_64F, FakeCublas
 from .fake_memory import MemoryPool, PinnedMemory
 from .fake_order import knows, learn
-from .fake_streams import Device, Event, Stream, here
+from .fake_streams import Device, Event, Stream, elapsed_time, here
 
 
 class FakeCupy(types.ModuleType):
@@ -38,7 +39,8 @@ class FakeCupy(types.ModuleType):
         self.load = load or (lambda source, **options: CpuModule(source, folder, **options))
         self.lock = threading.RLock()  # of the clocks, and of the kernels, whose simulated threads are one process's
         self.modules: dict[tuple, CpuModule] = {}
-        own = {kind: type(kind.__name__, (kind,), {"fake": self}) for kind in (ndarray, Event, Stream, MemoryPool)}
+        kinds = ndarray, Device, Event, Stream, MemoryPool
+        own = {kind: type(kind.__name__, (kind,), {"fake": self}) for kind in kinds}
         self.ndarray = own[ndarray]
         self.ndarray.__module__ = "cupy"
         runtime = types.SimpleNamespace(
@@ -49,12 +51,12 @@ class FakeCupy(types.ModuleType):
             CUDA_R_32F=CUDA_R_32F,
             CUDA_R_64F=CUDA_R_64F,
         )
-        self.cuda = types.SimpleNamespace(Device=Device, runtime=runtime, cublas=FakeCublas(self))
+        self.cuda = types.SimpleNamespace(Device=own[Device], runtime=runtime, cublas=FakeCublas(self))
         self.cuda.Event, self.cuda.Stream, self.cuda.MemoryPool = own[Event], own[Stream], own[MemoryPool]
         self.cuda.using_allocator, self.cuda.alloc_pinned_memory = self._using_allocator, PinnedMemory
         self.cuda.get_current_stream = self.current_stream
         self.cuda.Memory, self.cuda.MemoryPointer = int, lambda memory, offset: None  # of blocks that a pool asks for
-        self.cuda.get_elapsed_time = lambda begin, end: 1e3 * (end.seconds - begin.seconds)
+        self.cuda.get_elapsed_time = elapsed_time
         self.__version__ = "a stand-in"
         self.reset(memory)
 
@@ -64,6 +66,8 @@ class FakeCupy(types.ModuleType):
         self.allocations = self.synchronisations = self.launches = self.graph_launches = self.peer_copies = 0
         self.memory, self.busy, self.peers = memory, False, "yes"
         self.known: dict[int, int] = {}  # what the host knows to be done, as a clock of fake_order.py
+        self.now = 0.0  # s, the host's simulated time
+        self.given: dict[int, tuple] = {}  # to each device: (the clock, the time) of its end
         self.under_way: list[tuple] = []  # copies to the host of which it does not know: (clock, out, values)
         self.null_streams = [self.cuda.Stream(null_of=number) for number in range(self.devices)]
         self.pools = [self.cuda.MemoryPool() for _ in range(self.devices)]
@@ -83,6 +87,12 @@ class FakeCupy(types.ModuleType):
     def sends(self, stream, out, values):
         """`out` will be `values` once the host knows that the stream has come to here."""
         self.under_way.append((dict(stream.clock), out, values))
+
+    def host_waits(self, clock, seconds):
+        """Until all is done of which this clock knows, at that time."""
+        self.synchronisations += 1
+        self.now = max(self.now, seconds)
+        self.host_learns(clock)
 
     def host_learns(self, clock):
         """That all is done of which this clock knows."""
