@@ -101,6 +101,25 @@ def test_the_papers_own_net_and_what_crosses_in_it():
         assert relative(got[what], array) < (5e-3 if "conv" in what and "grad" in what else 1e-5), what
 
 
+def test_settings_changed_after_the_cut_are_the_parts_too():
+    def changed(net):
+        net["lrn1"].alpha, net["lrn2"].k = 0.9, 3.0
+        net["drop6"].p, net["drop7"].seed = 0.2, 5
+        net["conv2"].algorithm, net["conv1"].input_grad = "im2col", False
+        return net
+
+    x, whole, net = numbers(SHAPE), changed(small()), small(TWO)
+    before = one_step(net, x, LABELS)["logits"]
+    net.load_state_dict(small().state_dict())
+    expected, got = one_step(whole, x, LABELS), one_step(changed(net), x, LABELS)
+    assert relative(before, expected["logits"]) > 1e-3
+    assert set(got) == set(expected)  # without dx
+    assert all(relative(got[what], array) < 1e-12 for what, array in expected.items())
+    for tower in net.towers:
+        assert tower.layers["conv2"].path(SHAPE) == "im2col"
+        assert (tower.layers["conv2"].groups, tower.layers["lrn1"].groups) == (1, 1)
+
+
 @pytest.mark.parametrize(("towers", "devices"), [(2, TWO), (4, FOUR)])
 def test_bytes_that_cross(towers, devices):
     """Forward every tower gets what the T - 1 others have; backward the same numbers go back."""

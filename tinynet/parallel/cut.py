@@ -12,6 +12,8 @@ from tinynet.device import to_cpu, to_device
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU
 from tinynet.layers.base import Layer, Parameter
 
+KEPT = {"_saved", "_kept"}  # by a layer, of what it computed
+
 
 def part_of(layer: Any, t: int, T: int, reads_all: bool) -> Any:
     """Part t of T of `layer`: its share of the outputs, of all inputs if it `reads_all`, else of its own tower's.
@@ -28,7 +30,13 @@ def part_of(layer: Any, t: int, T: int, reads_all: bool) -> Any:
         if isinstance(parameter, Parameter):
             rows = len(parameter.data) // T
             setattr(part, key, Parameter(parameter.data[t * rows : (t + 1) * rows].copy()))
+    part._own = KEPT.union(key for key, value in vars(part).items() if value is not vars(layer)[key])
     return part
+
+
+def follow(part: Any, layer: Any) -> None:
+    """Let the part of a layer have all settings that the layer has now, but for what was cut."""
+    vars(part).update((key, value) for key, value in vars(layer).items() if key not in part._own)
 
 
 def _cut_sizes(part: Any, layer: Any, t: int, T: int, reads_all: bool) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 from tinynet import streams
 from tinynet.device import checked_device, device_of, to_device
-from tinynet.layers import Conv2d, Dropout, Linear, Sequential
+from tinynet.layers import Dropout, Sequential
 from tinynet.layers.base import Layer
 from tinynet.ops.elementwise import add_to
 from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.parallel import get_num_threads, limit_threads
-from tinynet.parallel.cut import joined_copy
+from tinynet.parallel.cut import follow, joined_copy
 from tinynet.parallel.lanes import lane_for
 from tinynet.parallel.stages import Stage, cut_net
 from tinynet.parallel.tower import Recorder, Tower
@@ -55,7 +55,7 @@ class Split(Layer):
         self.crossed = {}
         for tower in self.towers:
             for name, layer in tower.layers.items():
-                self._follow(layer, self.net.layers[name])
+                follow(layer, self.net.layers[name])
         if self.recorder is not None:
             self.recorder.forward_begins()
         y = self._pass(self._forward_in, x)[0]
@@ -160,17 +160,6 @@ class Split(Layer):
                 finally:
                     errors.clear()  # or the error, its traceback and this list would keep each other, and the arrays
                     del error
-
-    @staticmethod
-    def _follow(layer: Layer, whole: Layer) -> None:
-        """What may be changed about a layer is changed in the whole net."""
-        layer.training, layer.input_grad = whole.training, whole.input_grad
-        if isinstance(layer, Conv2d | Linear) and isinstance(whole, Conv2d | Linear):
-            layer.precision = whole.precision
-        if isinstance(layer, Conv2d) and isinstance(whole, Conv2d):
-            layer.algorithm = whole.algorithm
-        if isinstance(layer, Dropout) and isinstance(whole, Dropout):
-            layer.p, layer.seed, layer.stream, layer.step = whole.p, whole.seed, whole.stream, whole.step
 
     @property
     def recorder(self) -> Recorder | None:
