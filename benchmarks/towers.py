@@ -5,7 +5,9 @@
 
 What is timed: training steps as in train_step.py (zero_grad, forward, loss, backward, SGD), of the split net and of the
 whole one on the first of its devices, in turn, in one process; the ratio is the median over pairs of the split one's
-time divided by the whole one's. "cpu,cpu" has the same number of threads in all as "cpu". Below 1, splitting gains.
+time divided by the whole one's. "cpu,cpu" has the same number of threads in all as "cpu". Below 1, splitting gains. The
+pictures are on the first device before the clock starts, where a Loader has them; that a second GPU takes them from
+there belongs to the step. The host waits for the devices at the end of a step, and not before.
 
 Before anything is timed, both must give the same logits after an update, within 1e-4 of the largest. The numbers also
 say how much crosses between the towers in a step. Devices that are not there are "not measured". Exit code 1 if the
@@ -24,7 +26,7 @@ import timing
 
 import tinynet
 from tinynet import models, streams
-from tinynet.device import checked_device, to_cpu
+from tinynet.device import checked_device, to_cpu, to_device
 from tinynet.errors import DeviceError
 from tinynet.layers import SoftmaxCE
 from tinynet.optim import SGD
@@ -42,18 +44,18 @@ class Training:
         self.model.input_grad = False
         self.optimizer, self.loss, self.steps = SGD(self.model.parameters(), 1e-4), SoftmaxCE(), 0
 
-    def step(self, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def step(self, x: Any, labels: np.ndarray) -> Any:
         """The logits."""
         self.model.at_step(self.steps)
         self.optimizer.zero_grad()
         logits = self.model(self.model.placed(x))
-        float(self.loss(logits, labels))
+        self.loss(logits, labels)
         self.model.backward(self.loss.backward())
         self.optimizer.step()
         self.steps += 1
         return logits
 
-    def seconds(self, x: np.ndarray, labels: np.ndarray) -> float:
+    def seconds(self, x: Any, labels: np.ndarray) -> float:
         began = time.perf_counter()
         self.step(x, labels)
         for device in self.devices:
@@ -84,6 +86,7 @@ def compare(args: argparse.Namespace, devices: str) -> dict[str, Any]:
         print(f"{devices:8} not measured: {error}")
         return {**row, "not_measured": str(error)}
     x, labels = batch(args.net, args.batch_size)
+    x = to_device(x, named(devices)[0])
     pair = [Training(args.net, named(which)) for which in (row["whole_on"], devices)]
     for _ in range(2):
         logits = [to_cpu(each.step(x, labels)) for each in pair]

@@ -1,6 +1,10 @@
 """A net split over simulated GPUs: two, one with both towers, one beside the CPU. The CPU's numbers, and no forgotten
 copy or event: each device has its own memory, and streams that use one array in no order are found (fake_order.py)."""
 
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from parallel.nets import LABELS, SHAPE, one_step, relative, small, trained
@@ -154,6 +158,8 @@ def test_a_run_goes_on_on_any_devices(tmp_path):
 
 
 def test_the_program_on_two_gpus(gpu, quick, tmp_path, capfd):
+    if gpu.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two GPUs")
     assert quick(*SIZES, "--out", "run", "--devices", "0,cpu") == 0
     assert "warning: one tower on the CPU: the numbers are the same" in capfd.readouterr().err
     assert quick("--resume", "run", "--epochs", "2", "--devices", "0,1", "--quiet") == 0
@@ -171,3 +177,19 @@ def test_a_second_gpu_that_is_not_there(gpu, program, capfd):
     assert "--devices cpu,cpu" in text
     with pytest.raises(ValueError, match="expected one device, or 2, one for each tower, got 3"):
         alexnet_mini(devices=("cuda:0",) * 3)
+
+
+@pytest.mark.usefixtures("_threads_as_before")
+def test_the_benchmark_sends_the_pictures_once(gpu, monkeypatch, capsys):
+    """Before the clock starts, for the whole net and the split one."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    import towers
+
+    sent, asarray = [], gpu.asarray
+    monkeypatch.setattr(gpu, "asarray", lambda values: sent.append(values.size) or asarray(values))
+    options = ["--devices", "0,1", "--batch-size", "2", "--repeat", "1", "--pause", "0", "--json"]
+    monkeypatch.setattr(sys, "argv", ["towers.py", *options])
+    assert towers.main() == 0
+    (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert row["ratio"] > 0
+    assert sent.count(2 * 3 * 32 * 32) == 1
