@@ -3,7 +3,8 @@
 Copies have streams of their own, one for each direction, so that they overlap with computing. Two rules keep memory
 safe, which CuPy gives to the next array of the same stream as soon as the host lets go of the last: what crosses is
 kept until the pass is over (`Meeting`), and the next pass begins, in every stream, after the end of the last one in all
-streams (`Split`).
+streams (`Split`). Pinned memory of the host, between GPUs that do not reach each other, is kept by events
+(`tinynet.device.keep_until`): the host does not wait for a pass to end.
 """
 
 import contextlib
