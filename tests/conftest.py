@@ -24,6 +24,7 @@ settings.register_profile(
 settings.load_profile("tinynet")
 
 PROGRAM = Path(__file__).resolve().parents[1] / "examples" / "train_alexnet.py"
+LONGEST = "test_sanitized.py", "test_benchmark.py", "test_package.py"  # files of tests that take half a minute each
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -35,6 +36,11 @@ def pytest_configure(config):
 def pytest_addoption(parser):
     parser.addoption("--forbid-skips", action="store_true", help="count every skipped test as failed, as .ci/run does")
     parser.addoption("--on-gpu", action="store_true", help="tests/gpu: those that make sense on a real GPU, with CuPy")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first: then no process of several is left with one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -81,7 +81,7 @@ UNSEEN inline void run_grid(const Launch& launch)
     thread_order = launch.threads;
     thread_count = launch.thread_count;
     dynamic_bytes = launch.shared_bytes;
-    begin_fibers();
+    begin_launch();
     for (long long b = 0; b < launch.block_count && !failure[0]; b++) {
         blockIdx = unravel(launch.blocks[b], gridDim);
         reset_warps();

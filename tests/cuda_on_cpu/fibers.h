@@ -118,7 +118,7 @@ UNSEEN inline bool prepare(Fiber& fiber, void (*entry)(), int number)
     }
     unpoison(fiber.stack, fiber.size);
 #ifdef __SANITIZE_THREAD__
-    fiber.tsan = __tsan_create_fiber(0);
+    if (!fiber.tsan) fiber.tsan = __tsan_create_fiber(0);
 #endif
 #ifdef CUDA_ON_CPU_SAVED
     // as if entry() had been about to start when the fiber stopped: on x86-64 its address is what `ret` takes from
@@ -181,9 +181,10 @@ UNSEEN inline void begin_fibers()
 UNSEEN inline void end_fiber(Fiber& fiber)
 {
 #ifdef __SANITIZE_THREAD__
+    if (!fiber.tsan) return;
     __tsan_destroy_fiber(fiber.tsan);
     munmap(fiber.stack, fiber.size);
-    fiber.stack = nullptr;
+    fiber.tsan = fiber.stack = nullptr;
 #else
     (void)fiber;
 #endif
