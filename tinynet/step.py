@@ -41,10 +41,11 @@ class Result(Protocol):
 class TrainingStep:
     """step(x, labels, number): zero the gradients; loss(model(x), labels); backward; one update of the weights.
 
-    On the CPU all of it is done when the call returns, and if the CPU has one of a net's towers. On GPUs, one or
-    several, it is under way: the loss, the wrong answers and whether a number went bad are noted there (`Flags`) and
-    copied to the host when they are ready. Once one went bad no device changes a weight any more, so that the host,
-    though it hears of it some steps later, finds the layer where it began.
+    On the CPU all of it is done when the call returns; also if the CPU has one of a net's towers, or if whole layers
+    are on several devices. On a GPU, or on several with a tower each, it is under way: the loss, the wrong answers and
+    whether a number went bad are noted there (`Flags`) and copied to the host when they are ready. Once one went bad no
+    device changes a weight any more, in no later step of this TrainingStep, so that the host, though it hears of it
+    some steps later, finds the layer where it began. Labels that are on a GPU must stay as they are until then.
 
     With graph=True the step is recorded as CUDA graphs (`tinynet.graph`) when a batch of the largest size comes for the
     second time, and replayed from then on. What a replay must not take from the recording, it reads from memory that
@@ -85,7 +86,8 @@ class TrainingStep:
         return UnderWay(self.model, self.loss, labels, classes, number, arriving)
 
     def _now(self, x: Any, labels: Any, number: int) -> Result:
-        """On the CPU, or partly there."""
+        """Done when it returns, wherever the net's layers are."""
+        labels = device.to_cpu(labels) if hasattr(labels, "dtype") else labels
         self.model.at_step(number)
         self.optimizer.zero_grad()
         loss, logits = checked_loss(self.model, self.loss, x, labels)
@@ -158,9 +160,11 @@ class TrainingStep:
         )
 
     def _gpus(self) -> list[str]:
-        """The GPUs that hold the parameters, the one that computes the loss first; none if any is on the CPU."""
-        places = dict.fromkeys(part.device for parameter in self.model.parameters() for part in parameter.parts)
-        return [] if "cpu" in places else list(places)
+        """The GPU of a whole net, or those of its towers, the one that computes the loss first; else none."""
+        parameters = list(self.model.parameters())
+        places = dict.fromkeys(part.device for parameter in parameters for part in parameter.parts)
+        scattered = len(places) > 1 and any(parameter.parts == [parameter] for parameter in parameters)
+        return [] if "cpu" in places or scattered else list(places)
 
 
 @dataclass
@@ -204,6 +208,9 @@ class UnderWay:
         if stopped:
             self.steps -= 1  # this one changed no weight
             where = f"met NaN or infinity, on {self.model.device}, where layers are not looked at one by one"
+            if math.isfinite(loss) and not (logits or weights):
+                why = "was not learned from: an earlier step of this TrainingStep went bad; go on with a new one"
+                raise NonFiniteError(str(self.loss), why)
             if logits or math.isfinite(loss):
                 raise NonFiniteError(str(self.loss), f"{where}; the same batch on the CPU names the layer")
             if math.isnan(loss):  # of finite logits: labels that were on the GPU nobody has looked at so far

@@ -40,6 +40,10 @@ LAYERS = {
         (33, 1, 18, 18),
     ),
     # 33 pictures: from 32 on, ReLU, LRN and pooling are one pass
+    "net with an LRN of 3 channels": (
+        lambda: Sequential(Conv2d(2, 8, 3), ReLU(), LRN(3), MaxPool(3, 2), Flatten(), Linear(32, 3)),
+        (33, 2, 7, 7),
+    ),
     "net": (lambda: Sequential(Conv2d(2, 8, 3), ReLU(), LRN(), MaxPool(3, 2), Flatten(), Linear(32, 3)), (33, 2, 7, 7)),
 }
 

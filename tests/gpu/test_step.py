@@ -6,12 +6,15 @@ import signal
 
 import numpy as np
 import pytest
+from strategies import numbers
 
 from gpu.runs import SIZES, expected, net, outcome, trainer
 from tinynet import device
 from tinynet.checkpoint import read_checkpoint
 from tinynet.errors import NonFiniteError
-from tinynet.layers import Layer, Sequential
+from tinynet.layers import Layer, Linear, Sequential, SoftmaxCE
+from tinynet.optim import SGD
+from tinynet.step import TrainingStep
 from tinynet.train import STEPS_AHEAD
 
 
@@ -211,3 +214,38 @@ def test_labels_that_are_no_class_are_refused():
         run.train_loader.epoch = lambda number, epoch=epoch: ((x, labels + 3 * number) for x, labels in epoch(number))
         with pytest.raises(ValueError, match=r"expected labels in \[0, 3\), got 3"):
             run.fit()
+
+
+class Pipeline(Layer):
+    """Whole layers on two GPUs, which hands its arrays from one to the other itself."""
+
+    def __init__(self, first, second):
+        self.a, self.b, self.places = Linear(6, 5).to(first), Linear(5, 3).to(second), (first, second)
+
+    def forward(self, x):
+        return self.b(device.to_device(self.a(device.to_device(x, self.places[0])), self.places[1]))
+
+    def backward(self, dy):
+        return self.a.backward(device.to_device(self.b.backward(dy), self.places[0]))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_whole_layers_on_several_devices_learn_as_on_one():
+    def results(*places):
+        model = Pipeline(*places)
+        step = TrainingStep(model, SoftmaxCE(), SGD(model.parameters(), 0.1))
+        return [step(numbers((4, 6), np.float32, seed=k), np.array([0, 1, 2, 0]), k).read() for k in range(3)]
+
+    for got, wanted in zip(results("cuda:0", "cuda:1"), results("cpu", "cpu"), strict=True):
+        assert got == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_after_a_label_that_is_no_class_a_step_says_that_an_earlier_one_went_bad():
+    model = net().to("cuda:0")
+    step, x = TrainingStep(model, SoftmaxCE(), SGD(model.parameters(), 0.05)), numbers((3, 2, 7, 7), np.float32)
+    bad, good = (step(x, device.to_device(np.array([0, 1, last]), "cuda:0"), k) for k, last in enumerate((7, 2)))
+    with pytest.raises(ValueError, match=r"expected labels in \[0, 3\), got 7 at index 2"):
+        bad.read()
+    with pytest.raises(NonFiniteError, match=r"an earlier step of this TrainingStep went bad; go on with a new one"):
+        good.read()

@@ -120,6 +120,16 @@ def test_settings_changed_after_the_cut_are_the_parts_too():
         assert (tower.layers["conv2"].groups, tower.layers["lrn1"].groups) == (1, 1)
 
 
+def test_a_forward_put_in_a_whole_layers_place_is_not_the_parts():
+    """It would compute with the whole layer, for all towers."""
+    expected, net = one_step(small(TWO), numbers(SHAPE), LABELS), small(TWO)
+    for name in ("relu1", "pool1", "drop6"):
+        for method in ("forward", "backward"):
+            setattr(net[name], method, getattr(net[name], method))
+    got = one_step(net, numbers(SHAPE), LABELS)
+    assert all(np.array_equal(got[what], array) for what, array in expected.items())
+
+
 @pytest.mark.parametrize(("towers", "devices"), [(2, TWO), (4, FOUR)])
 def test_bytes_that_cross(towers, devices):
     """Forward every tower gets what the T - 1 others have; backward the same numbers go back."""

@@ -35,8 +35,10 @@ def part_of(layer: Any, t: int, T: int, reads_all: bool) -> Any:
 
 
 def follow(part: Any, layer: Any) -> None:
-    """Let the part of a layer have all settings that the layer has now, but for what was cut."""
-    vars(part).update((key, value) for key, value in vars(layer).items() if key not in part._own)
+    """Let the part of a layer have all settings that the layer has now, but for what was cut, and for functions: a
+    `forward` that was put in the place of the layer's own would compute with the layer, not with the part."""
+    settings = ((key, value) for key, value in vars(layer).items() if not callable(value))
+    vars(part).update((key, value) for key, value in settings if key not in part._own)
 
 
 def _cut_sizes(part: Any, layer: Any, t: int, T: int, reads_all: bool) -> None:

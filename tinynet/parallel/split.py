@@ -106,9 +106,11 @@ class Split(Layer):
     @staticmethod
     def _bring(tower: Tower, name: str, array: Any, ready: Any) -> Any:
         """x or dy on the tower's device; that it was copied there is seen, but it is nothing that towers exchange."""
-        source = device_of(array)
-        copy = tower.watch("copy", f"{name}: {source} to tower {tower.number + 1}", array.nbytes)
-        return tower.lane.bring(array, ready, contextlib.nullcontext() if source == tower.device else copy)
+        source: str = device_of(array)
+        watch: Any = contextlib.nullcontext()
+        if source != tower.device:
+            watch = tower.watch("copy", f"{name}: {source} to tower {tower.number + 1}", array.nbytes)
+        return tower.lane.bring(array, ready, watch)
 
     def _lend_threads(self, tower: Tower, k: int) -> None:
         """While the first tower alone has something to do it takes all threads."""
@@ -128,12 +130,13 @@ class Split(Layer):
         for i, tower in enumerate(on_cpu):
             tower.threads = max(1, threads // len(on_cpu) + (i < threads % len(on_cpu)))
         moments = {place: streams.moment(place) for place in places}
+        ends = list(self._ends)  # of the pass before: this one's towers write theirs while others begin
 
         def in_tower(i: int) -> Any:
             tower = self.towers[i]
             limit_threads(tower.threads)
             with tower.lane.computing():
-                tower.lane.wait(*moments.values(), *self._ends)
+                tower.lane.wait(*moments.values(), *ends)
                 result = work(tower, meeting, given, moments.get(source))
                 self._ends[i] = tower.lane.mark()
                 return result
