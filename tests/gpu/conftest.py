@@ -12,7 +12,7 @@ import pytest
 from cuda_on_cpu.fake_cupy import FakeCupy
 
 from gpu.tiny_benchmark import module  # noqa: F401 - a fixture
-from tinynet import cuda, device
+from tinynet import cuda, device, streams
 from tinynet.errors import DeviceError
 from tinynet.ops import precision
 from tinynet.ops.gpu import conv_paths, elementwise
@@ -57,14 +57,17 @@ def _simulated(kernels_folder):
 def _fresh():
     """Nothing is kept from another test's GPU."""
     caches = cuda._compiled, device._try_out, conv_paths.multiprocessors, conv_paths.shared_memory
-    caches = *caches, precision.compute_capability
-    for cache in caches:
-        cache.cache_clear()
-    elementwise._tables.clear()
+    caches = *caches, precision.compute_capability, streams.reaches
+
+    def clear():
+        for cache in caches:
+            cache.cache_clear()
+        elementwise._tables.clear()
+        device._in_use.clear()
+
+    clear()
     yield
-    for cache in caches:
-        cache.cache_clear()
-    elementwise._tables.clear()
+    clear()
 
 
 @pytest.fixture
