@@ -180,7 +180,7 @@ def main() -> int:
     args = parser.parse_args()
     random, ran, missed = np.random.default_rng(args.seed), list[str](), list[str]()
     with tempfile.TemporaryDirectory() as folder:
-        if reason := why_not(Path(folder)):
+        if reason := why_not():
             print(f"conv_accuracy.py: {reason}", file=sys.stderr)
             return 3
 

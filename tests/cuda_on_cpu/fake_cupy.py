@@ -25,7 +25,7 @@ import numpy as np
 from . import CpuModule
 from .fake_array import ndarray
 from .fake_cublas import CUDA_R_32F, CUDA_R_64F, FakeCublas
-from .fake_memory import MemoryPool, PinnedMemory
+from .fake_memory import MemoryPool, forget_pinned, pinned_memory
 from .fake_order import knows, learn
 from .fake_streams import Device, Event, Stream, elapsed_time, here
 
@@ -53,7 +53,7 @@ class FakeCupy(types.ModuleType):
         )
         self.cuda = types.SimpleNamespace(Device=own[Device], runtime=runtime, cublas=FakeCublas(self))
         self.cuda.Event, self.cuda.Stream, self.cuda.MemoryPool = own[Event], own[Stream], own[MemoryPool]
-        self.cuda.using_allocator, self.cuda.alloc_pinned_memory = self._using_allocator, PinnedMemory
+        self.cuda.using_allocator, self.cuda.alloc_pinned_memory = self._using_allocator, pinned_memory
         self.cuda.get_current_stream = self.current_stream
         self.cuda.Memory, self.cuda.MemoryPointer = int, lambda memory, offset: None  # of blocks that a pool asks for
         self.cuda.get_elapsed_time = elapsed_time
@@ -72,6 +72,7 @@ class FakeCupy(types.ModuleType):
         self.null_streams = [self.cuda.Stream(null_of=number) for number in range(self.devices)]
         self.pools = [self.cuda.MemoryPool() for _ in range(self.devices)]
         here.reset()
+        forget_pinned()
 
     def current_stream(self, device=None):
         """Of this device, by default the current one, in this Python thread."""

@@ -10,6 +10,8 @@ if another stream used the last array that lay there, and nobody waited for it, 
 """
 
 import collections
+import ctypes
+import functools
 import threading
 import weakref
 
@@ -117,12 +119,31 @@ class Chunk:
         return self.block.bytes[self.address - self.block.start :][:size].view(dtype).reshape(shape)
 
 
-class PinnedMemory(bytearray):
-    """Memory of the host that a device reaches by itself."""
+_free_pinned: collections.defaultdict = collections.defaultdict(list)  # size: [(bytes, notes)]
 
-    def __init__(self, size: int):
-        super().__init__(size)
-        self.notes = Notes()
+
+def pinned_memory(size: int):
+    """Memory of the host that a device reaches by itself. As soon as nobody holds it, it is the next one's of its size,
+    with the notes of who used it."""
+    with _lock:
+        memory, notes = _free_pinned[size].pop() if _free_pinned[size] else (bytearray(size), Notes())
+    memory[:] = bytes(size)
+    pinned = _pinned_of(size).from_buffer(memory)
+    pinned.memory, pinned.notes, pinned.free = memory, notes, _free_pinned[size]
+    return pinned
+
+
+def forget_pinned() -> None:
+    """What there is nobody gets again: not what was freed, and not what will be."""
+    _free_pinned.clear()
+
+
+@functools.cache
+def _pinned_of(size: int):
+    def give_back(self):
+        self.free.append((self.memory, self.notes))
+
+    return type("PinnedMemory", (ctypes.c_ubyte * size,), {"__del__": give_back})
 
 
 def notes_of_pinned(values: np.ndarray) -> Notes | None:

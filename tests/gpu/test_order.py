@@ -1,6 +1,7 @@
 """The simulated devices must see what they are there for: work of two streams on the same memory in no order, and
 numbers that the host reads before they came. And they must not see what is not there."""
 
+import contextlib
 import gc
 
 import numpy as np
@@ -154,6 +155,21 @@ def test_through_the_hosts_memory_without_the_host(gpu, other):
         streams.copy_into(target, host)
         assert gpu.synchronisations == waited
         assert (target.get() == 1).all()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_pinned_memory_is_not_used_again_while_a_gpu_reads_it(simulated_gpu, monkeypatch, kept):
+    """Of GPUs that do not reach each other the second copies out of it when the first has long gone on."""
+    monkeypatch.setattr(simulated_gpu, "peers", "no")
+    if not kept:
+        monkeypatch.setattr(streams, "keep_until", lambda event, *arrays: None)
+    copiers = {name: streams.new_stream(name) for name in ("cuda:0", "cuda:1")}
+    sources, targets = [ones(), ones()], [device.empty((4, 4), np.float32, "cuda:1") for _ in range(2)]
+    refused = contextlib.nullcontext() if kept else pytest.raises(AssertionError, match=r"pinned memory.*an event is")
+    with refused:
+        for source, target in zip(sources, targets, strict=True):
+            ready, free = streams.moment("cuda:0"), streams.moment("cuda:1")
+            streams.copy_when(source, ready, target, free, lambda source, device: copiers[device])
 
 
 def test_memory_that_is_not_pinned_makes_the_host_wait(gpu):
