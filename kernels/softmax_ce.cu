@@ -9,7 +9,8 @@
 //
 // Subtracting m changes nothing in the formulas and keeps exp from overflowing. A GPU cannot raise an error for a label
 // that is no class; it must not pass in silence, either: that picture's loss is NaN then, the mean with it, and so are
-// its dlogits. (Labels have 64 bits, so that none that is no class becomes one by losing some.) In a picture with a logit of NaN or +infinity all is NaN, too.
+// its dlogits. (Labels have 64 bits, so that none that is no class becomes one by losing some.) In a picture with a
+// logit of NaN or +infinity all is NaN, too.
 //
 // Sums are taken in one fixed order, so results are the same in every run. K * N is small, some 10**5: all that matters
 // is that there be enough threads, so 32 of them share the classes of a picture.
