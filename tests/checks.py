@@ -8,17 +8,41 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bounds import random_sum, roundings
 
 import tinynet
 
-TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-10}
+FEW = 32  # more roundings than the formula of any layer that adds up no more than a handful of terms
 
 
-def assert_close(got, expected, dtype=np.float64):
-    """Equal to the precision of `dtype`, relative to each entry or, where terms cancel, to the largest of them."""
-    tolerance = TOLERANCE[np.dtype(dtype)]
-    scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * scale)
+def assert_within(got, expected, bound):
+    """No entry further from `expected` than `bound`; NaN and infinity where they are expected, and nowhere else."""
+    got, expected, bound = np.broadcast_arrays(got, expected, bound)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+    same = (got == expected) | np.isnan(expected)
+    difference = np.abs(np.where(same, 0, got.astype(float)) - np.where(same, 0, expected))
+    wrong = ~(difference <= bound)
+    if wrong.any():
+        worst = np.unravel_index(np.argmax(np.where(wrong, difference / np.maximum(bound, 5e-324), 0)), got.shape)
+        raise AssertionError(
+            f"{np.count_nonzero(wrong)} of {got.size} entries are beyond the bound; the worst, at {worst}: "
+            f"expected {expected[worst]!r} within {bound[worst]:.3g}, got {got[worst]!r}, off by {difference[worst]:.3g}"
+        )
+
+
+def assert_close(got, expected, dtype=np.float64, terms=FEW, size=1.0):
+    """Equal but for so many roundings in `dtype`, and as many in float64 of what is expected.
+
+    They are relative to each entry or, where terms cancel, to the largest of the entries and `size`, about as large
+    as what was added up.
+    """
+    largest = max(size, float(np.abs(expected).max())) if np.size(expected) else 0
+    assert_within(got, expected, (roundings(terms, dtype) + roundings(terms)) * largest)
+
+
+def assert_sums(got, expected, terms, squares, dtype=np.float64):
+    """Equal but for the rounding of sums of so many random products; `squares`: the sums of the products' squares."""
+    assert_within(got, expected, (random_sum(terms, dtype) + random_sum(terms)) * np.sqrt(squares))
 
 
 def same_bits(a, b):

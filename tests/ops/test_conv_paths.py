@@ -1,8 +1,10 @@
+import itertools
+
 import numpy as np
 import oracles
 import pytest
-from checks import assert_close, same_bits
-from fast_conv import Case, assert_near, reference
+from checks import assert_sums, same_bits
+from fast_conv import Case, Expected, reference
 from hypothesis import given
 from strategies import LAYOUTS, convolutions
 
@@ -15,10 +17,10 @@ def test_the_reference_of_these_tests_agrees_with_naive_loops(window):
     G, sizes = window.groups, (window.stride, window.padding, window.dilation)
     case = Case(window.N, window.C // G, window.out_channels // G, window.H, window.W, window.kernel_size, *sizes, G)
     x, weight, _, dy = case.arrays()
-    y, dx, dweight = reference(case, x, weight, dy)
-    assert_close(y, oracles.conv2d(x, weight, None, *sizes, G))
-    for got, expected in zip((dx, dweight), oracles.conv2d_backward(x, weight, dy, *sizes, G), strict=False):
-        assert_close(got, expected)
+    naive = oracles.conv2d(x, weight, None, *sizes, G), *oracles.conv2d_backward(x, weight, dy, *sizes, G)[:2]
+    squares = reference(case, *(array.astype(np.float64) ** 2 for array in (x, weight, dy)))
+    for got, expected, terms, square in zip(reference(case, x, weight, dy), naive, case.terms, squares, strict=True):
+        assert_sums(got, expected, terms, square)
 
 
 CASES = [
@@ -34,22 +36,16 @@ CASES = [
 def test_forward_and_gradients_of_arrays_in_any_layout(algorithm, case, layout):
     x, weight, bias, dy = (LAYOUTS[layout](array) for array in case.arrays())
     before = [array.copy() for array in (x, weight, bias, dy)]
-    y_expected, dx_expected, dweight_expected = reference(case, x, weight, dy)
-    more = bias.astype(np.float64)[:, None, None]
-    for own, relu, expected in (
-        (None, False, y_expected),
-        (bias, False, y_expected + more),
-        (None, True, np.maximum(y_expected, 0)),
-        (bias, True, np.maximum(y_expected + more, 0)),
-    ):
+    expected = Expected(case, x, weight, bias, dy, algorithm == "winograd")
+    for own, relu in itertools.product((None, bias), (False, True)):
         y = conv_paths.forward(algorithm, x, weight, own, case.output, case.window, case.groups, relu)
-        assert_near(y, expected, case.dtype)
+        expected.assert_near("y", y, own is not None, relu)
         assert np.moveaxis(y, 0, -1).flags.c_contiguous
     dx = conv_paths.input_gradient(algorithm, dy, weight, x.shape, case.window, case.groups)
-    assert_near(dx, dx_expected, case.dtype)
+    expected.assert_near("dx", dx)
     assert np.moveaxis(dx, 0, -1).flags.c_contiguous
     dweight = conv_paths.weight_gradient(algorithm, x, dy, weight.shape, case.window, case.groups)
-    assert_near(dweight, dweight_expected, case.dtype)
+    expected.assert_near("dweight", dweight)
     assert all(np.array_equal(array, old) for array, old in zip((x, weight, bias, dy), before, strict=True))
 
 

@@ -1,9 +1,12 @@
 """A small net of AlexNet's kind, with as many towers as wanted, whole or split; and one step of training."""
 
 import numpy as np
+from bounds import SIGMAS, UNIT, deviation, lrn_roundings
+from fast_conv import Case, variances
 from strategies import numbers
 
 from tinynet.device import to_cpu
+from tinynet.features import activations
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
 from tinynet.models.towers import on_devices
 from tinynet.optim import SGD
@@ -67,6 +70,75 @@ def one_step(net, x, labels, lr=0.05, step=3):
 def relative(got, expected):
     """The largest difference, relative to the largest number."""
     return float(np.abs(got - expected).max() / np.abs(expected).max())
+
+
+def rounding(net, shape, dtype=np.float64, logits=1.0):
+    """(of the logits, of all that a training step computes): how far two orders of all sums may lie apart in a whole
+    net, as `relative` measures it. logits: the largest.
+
+    The errors of layers behind each other are independent, and keep their size beside the numbers on their way through
+    other layers, where ReLU and pooling choose the same numbers (`margin`). So their variances are added up, twice for
+    two nets. The loss's gradient is p - 1 or p: a logit's error is its relative error, twice, as p sums to one.
+    """
+    forward = backward = 0.0
+    for layer in net:
+        if isinstance(layer, Conv2d):
+            N, C, H, W = shape
+            case = Case(N, C // layer.groups, layer.out_channels // layer.groups, H, W, *layer.window, layer.groups)
+            y, dx, dweight = variances(case, layer.path(shape) == "winograd")
+        elif isinstance(layer, Linear):
+            y, dx, dweight = (deviation(n) ** 2 for n in (*layer.weight.shape[::-1], shape[0]))
+        elif isinstance(layer, LRN):
+            y, dx, dweight = (*(lrn_roundings(layer.size, layer.beta, way) / 3 for way in (False, True)), 0)
+        else:
+            y = dx = dweight = 1 / 3
+        forward, backward = forward + y, backward + dx + dweight
+        shape = layer.output_shape(shape)
+    once = SIGMAS * UNIT[np.dtype(dtype)] * np.sqrt(2 * forward)
+    factor = max(1, 2 * float(np.abs(logits).max()))
+    return once, once * np.sqrt(factor**2 + 1 + backward / forward)
+
+
+def margin(net, x, step=3):
+    """The smallest distance to another choice of any ReLU or pooling of a whole net, relative to the largest number
+    among which it chooses: rounding that is smaller changes no choice, and no gradient by more than itself."""
+    least = np.inf
+    net.at_step(step)
+    for layer in net:
+        if isinstance(layer, ReLU):
+            least = min(least, np.abs(x).min() / np.abs(x).max())
+        elif isinstance(layer, MaxPool):
+            first, second = two_largest(layer, x)
+            apart = (first - second)[first > 0]  # the others are all 0, as a ReLU made them, and stay so
+            least = min(least, apart.min() / np.abs(x).max())
+        x = layer.forward(x)
+    return float(least)
+
+
+def windows(layer, x):
+    """What a pooling chooses from, (N, C, OH, OW, pixels)."""
+    (KH, KW), (SH, SW), (PH, PW), _ = layer.window
+    padded = np.pad(x, ((0, 0), (0, 0), (PH, PH), (PW, PW)), constant_values=-np.inf)
+    seen = np.lib.stride_tricks.sliding_window_view(padded, (KH, KW), (2, 3))[:, :, ::SH, ::SW]
+    return seen.reshape(*seen.shape[:4], KH * KW)
+
+
+def choices_that_differ(whole, net, x):
+    """How many ReLUs let another number through in one net than in the other, and poolings choose another pixel."""
+    layers = [(name, layer) for name, layer in whole.named_layers() if isinstance(layer, (LRN, ReLU, MaxPool))]
+    ours, theirs = (activations(each, x, [name for name, _ in layers]) for each in (whole, net))
+    count = 0
+    for (before, _), (name, layer) in zip([layers[-1], *layers], layers, strict=False):
+        if isinstance(layer, ReLU):
+            count += np.count_nonzero((ours[name] > 0) != (theirs[name] > 0))
+        elif isinstance(layer, MaxPool):
+            here, there = (windows(layer, found[before]).argmax(axis=-1) for found in (ours, theirs))
+            count += np.count_nonzero(here != there)
+    return count
+
+
+def two_largest(layer, x):
+    return np.moveaxis(np.sort(windows(layer, x), axis=-1)[..., :-3:-1], -1, 0)
 
 
 class Batches:

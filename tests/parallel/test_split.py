@@ -9,7 +9,18 @@ from safetensors.numpy import load_file
 from strategies import numbers
 
 import tinynet
-from parallel.nets import CROSSING, LABELS, SHAPE, one_step, relative, small, trained
+from parallel.nets import (
+    CROSSING,
+    LABELS,
+    SHAPE,
+    choices_that_differ,
+    margin,
+    one_step,
+    relative,
+    rounding,
+    small,
+    trained,
+)
 from tinynet import data, summary
 from tinynet.evaluate import evaluate, evaluation_mode
 from tinynet.features import activations, features
@@ -18,6 +29,8 @@ from tinynet.models import alexnet, alexnet_mini
 from tinynet.optim import SGD
 
 TWO, FOUR = ("cpu", "cpu"), ("cpu",) * 4
+# of two small nets in float64: of one forward pass, and of a whole step of training
+FORWARD, STEP = rounding(small(), SHAPE)
 
 
 @pytest.mark.parametrize(("towers", "devices"), [(2, TWO), (4, FOUR)])
@@ -28,18 +41,20 @@ def test_one_step_is_the_whole_nets(towers, devices):
     assert got.keys() == expected.keys()
     for what, array in expected.items():
         assert got[what].shape == array.shape
-        assert relative(got[what], array) < 1e-12, what
+        assert relative(got[what], array) < STEP, what
     other = one_step(small(towers=towers), x, LABELS, step=4)  # could the masks be any?
     assert relative(other["logits"], expected["logits"]) > 0.01
 
 
 def test_in_float32():
-    """Rounding flips choices in max pooling and ReLU, so convolutions' gradients are less alike."""
+    """No two numbers between which ReLU or pooling choose are so near to each other that rounding could decide."""
     x = numbers(SHAPE, np.float32)
     expected, got = (one_step(small(devices, dtype=np.float32), x, LABELS) for devices in (None, TWO))
     assert got["logits"].dtype == np.float32
+    forward, step = rounding(small(), SHAPE, np.float32, expected["logits"])
+    assert margin(small(), x.astype(np.float64)) > forward
     for what, array in expected.items():
-        assert relative(got[what], array) < (5e-3 if "conv" in what and "grad" in what else 1e-5), what
+        assert relative(got[what], array) < step, what
 
 
 @pytest.mark.parametrize(("towers", "devices"), [(2, TWO), (4, FOUR)])
@@ -74,10 +89,10 @@ def test_beside_an_independent_net(towers, devices):
     z = F.max_pool2d(conv("conv5", z, padding=1, groups=towers), 3, 2).flatten(1)
     z = drop("drop6", torch.relu(linear("fc6", z)))
     z = linear("fc8", drop("drop7", torch.relu(linear("fc7", z))))
-    assert relative(logits, z.detach().numpy()) < 1e-12
+    assert relative(logits, z.detach().numpy()) < FORWARD
     gradients = torch.autograd.grad(F.cross_entropy(z, torch.tensor(LABELS)), list(weights.values()))
     for name, gradient in zip(weights, gradients, strict=True):
-        assert relative(dict(net.named_parameters())[name].grad, gradient.numpy()) < 1e-11, name
+        assert relative(dict(net.named_parameters())[name].grad, gradient.numpy()) < STEP, name
 
 
 def test_the_papers_own_net_and_what_crosses_in_it():
@@ -87,6 +102,7 @@ def test_the_papers_own_net_and_what_crosses_in_it():
     for _, parameter in whole.named_parameters():  # larger than the paper's 0.01, so that every layer moves the result
         if len(parameter.shape) > 1:
             parameter.data *= np.float32(np.sqrt(2 / np.prod(parameter.shape[1:])) / 0.01)
+    whole["fc8"].weight.data /= np.float32(100)  # logits of about 1: softmax makes their absolute error a relative one
     net.load_state_dict(whole.state_dict())
     whole.input_grad = net.input_grad = False
     expected, got = one_step(whole, x, labels, lr=1e-4), one_step(net, x, labels, lr=1e-4)
@@ -97,8 +113,13 @@ def test_the_papers_own_net_and_what_crosses_in_it():
         "fc8": 16_384,
     }
     assert sum(net.crossed.values()) == 2 * 468_992
+    assert 0.1 < np.abs(expected["logits"]).max() < 3
+    forward, step = rounding(whole, x.shape, np.float32, expected["logits"])
+    # a choice that rounding decided otherwise moves a few of the terms that a convolution's gradient adds up: of 338,
+    # the pixels of two pictures, at least. Of two million choices, one in 10**7 may lie so near.
+    moved = 4 * choices_that_differ(whole, net, x) / np.sqrt(2 * 13 * 13)
     for what, array in expected.items():
-        assert relative(got[what], array) < (5e-3 if "conv" in what and "grad" in what else 1e-5), what
+        assert relative(got[what], array) < (forward if what in ("logits", "loss") else step + moved), what
 
 
 def test_settings_changed_after_the_cut_are_the_parts_too():
@@ -114,7 +135,7 @@ def test_settings_changed_after_the_cut_are_the_parts_too():
     expected, got = one_step(whole, x, LABELS), one_step(changed(net), x, LABELS)
     assert relative(before, expected["logits"]) > 1e-3
     assert set(got) == set(expected)  # without dx
-    assert all(relative(got[what], array) < 1e-12 for what, array in expected.items())
+    assert all(relative(got[what], array) < STEP for what, array in expected.items())
     for tower in net.towers:
         assert tower.layers["conv2"].path(SHAPE) == "im2col"
         assert (tower.layers["conv2"].groups, tower.layers["lrn1"].groups) == (1, 1)
@@ -215,12 +236,12 @@ def test_evaluation_and_what_is_inside():
     whole, net, x = small(), small(TWO), numbers(SHAPE)
     batches = [(x, LABELS), (2 * x, LABELS)]
     assert evaluate(net, batches)[:2] == evaluate(whole, batches)[:2]
-    assert evaluate(net, batches).loss == pytest.approx(evaluate(whole, batches).loss, rel=1e-12)
+    assert evaluate(net, batches).loss == pytest.approx(evaluate(whole, batches).loss, rel=FORWARD)
     assert net.training
     ours, theirs = (activations(model, x, ["lrn2", "fc7"]) for model in (net, whole))
-    assert relative(ours["lrn2"], theirs["lrn2"]) < 1e-12
-    assert relative(features(net, batches, "relu7"), features(whole, batches, "relu7")) < 1e-12
-    assert relative(net.whole().eval()(x), whole.eval()(x)) < 1e-12
+    assert relative(ours["lrn2"], theirs["lrn2"]) < FORWARD
+    assert relative(features(net, batches, "relu7"), features(whole, batches, "relu7")) < FORWARD
+    assert relative(net.whole().eval()(x), whole.eval()(x)) < FORWARD
     net.whole()["conv1"].weight.data[...] = 0  # a copy
     assert net.state_dict()["conv1.weight"].any()
 
@@ -229,9 +250,9 @@ def test_masks_go_on_by_themselves():
     """Without at_step each forward draws the next step's masks, as in the whole net."""
     whole, net, x = small(), small(TWO), numbers(SHAPE)
     for _ in range(3):
-        assert relative(net(x), whole(x)) < 1e-12
+        assert relative(net(x), whole(x)) < FORWARD
     net.at_step(1)
-    assert relative(net(x), whole.at_step(1)(x)) < 1e-12
+    assert relative(net(x), whole.at_step(1)(x)) < FORWARD
 
 
 def test_copies_are_nets_of_their_own():
@@ -297,4 +318,4 @@ def test_what_an_optimiser_keeps_goes_on_in_the_other_net(devices):
         step(net, optimizer, 1)
     first, second = (net.state_dict() for net in nets)
     for name in first:
-        np.testing.assert_allclose(second[name], first[name], rtol=1e-12, atol=1e-14)
+        assert relative(second[name], first[name]) < STEP, name
