@@ -27,9 +27,9 @@ import nets
 import numpy as np
 import timing
 
-from tinynet.device import to_device
+from tinynet.backend.device import to_device
+from tinynet.backend.precision import PRECISIONS
 from tinynet.layers import Conv2d
-from tinynet.ops.precision import PRECISIONS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from cuda_on_cpu import CpuModule, why_not  # type: ignore[import-not-found]

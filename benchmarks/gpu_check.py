@@ -19,8 +19,9 @@ import numpy as np
 import peers
 import worker
 
-from tinynet import device
-from tinynet.layers import Conv2d, Layer, SoftmaxCE
+from tinynet.backend import device
+from tinynet.layers import Conv2d, Layer
+from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
 
 Row = dict[str, Any]

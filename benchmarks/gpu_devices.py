@@ -8,7 +8,8 @@ from typing import Any
 import gpu_nets
 import worker
 
-from tinynet import device, models
+from tinynet import models
+from tinynet.backend import device
 
 Row = dict[str, Any]
 ROUNDS, STEPS = 5, 5  # timings of each, steps in one of them

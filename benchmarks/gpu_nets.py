@@ -10,8 +10,9 @@ import nets
 import numpy as np
 import worker
 
-from tinynet import device
-from tinynet.layers import Conv2d, Layer, Linear, Sequential, SoftmaxCE
+from tinynet.backend import device
+from tinynet.layers import Conv2d, Layer, Linear, Sequential
+from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
 
 BLOCK = (1 << 24) - 3  # random numbers that are drawn; more are these again, at an odd distance

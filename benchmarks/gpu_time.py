@@ -19,7 +19,7 @@ import gpu_roofline
 import nets
 import numpy as np
 
-from tinynet import device
+from tinynet.backend import device
 from tinynet.layers import Layer
 
 Row = dict[str, Any]
@@ -165,9 +165,9 @@ class Jobs(NamedTuple):
         return forward, backward
 
     def recorded(self, net: str, batch_size: int, precision: str, against: Sequence[str]) -> Any:
-        """The step of `Trainer(graph=True)`: tinynet.step records it as CUDA graphs. Beside it the plain one; `against`
+        """The step of `Trainer(graph=True)`: tinynet.training.step records it as CUDA graphs. Beside it the plain one; `against`
         is not used."""
-        TrainingStep = importlib.import_module("tinynet.step").TrainingStep
+        TrainingStep = importlib.import_module("tinynet.training.step").TrainingStep
         x, labels = gpu_nets.batch(net, batch_size)
         calls, there = {}, device.to_device(x, self.where)
         model = gpu_nets.placed(net, precision, self.where)

@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 from tinynet import data
-from tinynet.checkpoint import read_checkpoint
+from tinynet.io.checkpoints import read_checkpoint
 from tinynet.models import alexnet_mini
 from tinynet.optim import SGD, StepLR
-from tinynet.train import Trainer
+from tinynet.training.trainer import Trainer
 
 EPOCHS, TRAIN, BATCH = 3, 200, 16
 STEPS = EPOCHS * -(-TRAIN // BATCH)

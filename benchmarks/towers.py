@@ -25,10 +25,11 @@ import numpy as np
 import timing
 
 import tinynet
-from tinynet import models, streams
-from tinynet.device import checked_device, to_cpu, to_device
+from tinynet import models
+from tinynet.backend import streams
+from tinynet.backend.device import checked_device, to_cpu, to_device
 from tinynet.errors import DeviceError
-from tinynet.layers import SoftmaxCE
+from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
 from tinynet.parallel import Split
 

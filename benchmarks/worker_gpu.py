@@ -14,7 +14,7 @@ import numpy as np
 import worker
 
 import tinynet
-from tinynet import device
+from tinynet.backend import device
 from tinynet.errors import DeviceError
 from tinynet.ops.matmul import matmul
 

@@ -16,7 +16,8 @@ import worker
 
 import tinynet
 from tinynet import random
-from tinynet.layers import LRN, Conv2d, Dropout, Layer, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
+from tinynet.layers import LRN, Conv2d, Dropout, Layer, Linear, MaxPool, ReLU, Sequential
+from tinynet.losses import SoftmaxCE
 
 NOISE = 3e-5  # relative, on each pixel; it moves the logits by about 1e-6, as rounding to float32 does
 PRODUCTS = {2048: 5, 4096: 3}  # size of the matrices, how often

@@ -6,7 +6,7 @@ import nets
 import numpy as np
 import worker
 
-from tinynet.layers import SoftmaxCE
+from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
 
 

@@ -16,11 +16,11 @@ from parts import freeze, network
 from screen import reason
 
 import tinynet
-from tinynet.checkpoint import layer_names, load_metadata, load_pretrained
-from tinynet.files import cannot_write
+from tinynet.io.checkpoints import layer_names, load_metadata, load_pretrained
+from tinynet.io.files import cannot_write
 from tinynet.layers import Layer
-from tinynet.progress import say
-from tinynet.run_folder import LOG
+from tinynet.training.progress import say
+from tinynet.training.run_folder import LOG
 
 LAST = "fc8"  # the layer that knows the classes
 GREY = ("mnist", "fashion-mnist")  # sets of pictures of one channel

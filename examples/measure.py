@@ -7,10 +7,10 @@ from options import device_names
 from parts import network, pictures, unpack_mean
 from screen import warn
 
-from tinynet.checkpoint import load_metadata, load_pretrained
 from tinynet.data import CentreCrop, Dataset, Loader, TenCrop
-from tinynet.evaluate import evaluate
-from tinynet.progress import say
+from tinynet.io.checkpoints import load_metadata, load_pretrained
+from tinynet.training.evaluate import evaluate
+from tinynet.training.progress import say
 
 Metadata = dict[str, Any]
 

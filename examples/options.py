@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tinynet import data
+from tinynet.backend.precision import PRECISIONS
 from tinynet.models import PRESETS
-from tinynet.ops.precision import PRECISIONS
 
 PHOTOS = "photos"  # a folder of class folders
 TOWERS = 2  # of the nets that can be split
@@ -105,7 +105,7 @@ def slowed(item: str) -> tuple[str, float]:
 
 
 def device_names(devices: str) -> tuple[str, ...]:
-    """What --devices says, as tinynet.device has it: "0,1" is ("cuda:0", "cuda:1"). ValueError for what it cannot say,
+    """What --devices says, as tinynet.backend.device has it: "0,1" is ("cuda:0", "cuda:1"). ValueError for what it cannot say,
     or for more devices than the nets have towers."""
     each = devices.split(",")
     if len(each) > TOWERS or not all(one == "cpu" or (one.isascii() and one.isdecimal()) for one in each):

@@ -12,14 +12,14 @@ from options import PHOTOS, slowed
 from screen import warn
 
 from tinynet import data, plots
-from tinynet.checkpoint import layer_names
 from tinynet.data import Augment, CentreCrop, Dataset
+from tinynet.io.checkpoints import layer_names
 from tinynet.layers import Layer
 from tinynet.models import alexnet, alexnet_mini
 from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau
 from tinynet.parallel import Split
-from tinynet.parallel.timeline import STEP, Timeline, write_chrome_trace
-from tinynet.progress import say
+from tinynet.parallel.towers.timeline import STEP, Timeline, write_chrome_trace
+from tinynet.training.progress import say
 
 COLOUR_NOISE = 0.1  # section 4.1
 DROPS = 0.6, 0.85  # of the epochs, where --schedule step takes a tenth of the learning rate

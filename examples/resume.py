@@ -8,10 +8,10 @@ from begin import versions
 from options import COMMON, data_kind, device_names
 from screen import warn
 
-from tinynet.checkpoint import Checkpoint, read_checkpoint
-from tinynet.device import checked_device
+from tinynet.backend.device import checked_device
+from tinynet.backend.precision import check_precision_on
 from tinynet.errors import DeviceError
-from tinynet.ops.precision import check_precision_on
+from tinynet.io.checkpoints import Checkpoint, read_checkpoint
 
 Settings = dict[str, Any]
 

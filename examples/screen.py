@@ -10,9 +10,9 @@ import numpy as np
 
 import tinynet
 from tinynet.data import Loader
-from tinynet.evaluate import evaluation_mode
 from tinynet.parallel import Split
-from tinynet.progress import say
+from tinynet.training.evaluate import evaluation_mode
+from tinynet.training.progress import say
 
 
 def warn(text: str) -> None:

@@ -30,16 +30,16 @@ from resume import config_of, run_to_resume
 from screen import announce, folder_of, how_to_go_on, reason
 from usage import parse_arguments
 
-from tinynet.checkpoint import Checkpoint
 from tinynet.data import CentreCrop, Loader
 from tinynet.errors import DeviceError, Terminated
-from tinynet.files import DISK_FULL, atomic_write
+from tinynet.io.checkpoints import Checkpoint
+from tinynet.io.files import DISK_FULL, atomic_write
 from tinynet.optim import SGD
 from tinynet.parallel import Split
 from tinynet.plots import RunPictures, save_figure, towers
-from tinynet.progress import say
-from tinynet.tensorboard import TensorBoard
-from tinynet.train import Trainer
+from tinynet.training.progress import say
+from tinynet.training.tensorboard import TensorBoard
+from tinynet.training.trainer import Trainer
 
 CHECKPOINTS = "checkpoints/step-*.safetensors"  # in a run's folder
 

@@ -17,9 +17,9 @@ from options import (
 )
 
 from tinynet import data
-from tinynet.device import checked_device
+from tinynet.backend.device import checked_device
+from tinynet.backend.precision import check_precision_on
 from tinynet.errors import DeviceError
-from tinynet.ops.precision import check_precision_on
 
 Options = dict[str, Any]
 

@@ -1,5 +1,5 @@
 // Convolution as a matrix product whose large matrix is never written down: implicit GEMM. CPU twin:
-// tinynet/ops/panels.py. Any stride, padding, dilation, number of groups; no size needs to be a multiple of anything.
+// tinynet/ops/conv/panels.py. Any stride, padding, dilation, number of groups; no size needs to be a multiple of anything.
 //
 // cols[(c, kh, kw), (oh, ow, n)] = x[c, h, w, n] with h = oh*stride_h - padding_h + kh*dilation_h, w likewise, and 0
 // outside the picture (see conv2d.cu). Then, for each group of channels,
@@ -38,7 +38,7 @@
 //   <float, TF32, 64, 128>      55296     61440    127, 128, 144; TF32X3 126, 165, 168             4, 4, 3 or 4, 3, 3
 //
 // (blocks at a time: on a multiprocessor of an H100 or H200, which has 65536 registers, 228 KB and 4 tensor cores; the
-// Python twin of this table, which the launches go by, is in tinynet/ops/gpu/conv_paths.py)
+// Python twin of this table, which the launches go by, is in tinynet/ops/gpu/conv/choose.py)
 //
 //   grid x: tiles = ceil(rows / ROWS) * ceil(columns / COLUMNS), with the rows and columns of one group; for the input
 //           gradient columns = ceil(H / stride_h) * ceil(W / stride_w) * N

@@ -10,7 +10,7 @@ import pytest
 from cuda_on_cpu import why_not
 from hypothesis import HealthCheck, settings
 
-from tinynet.ops.parallel import get_num_threads, set_num_threads
+from tinynet.backend.threads import get_num_threads, set_num_threads
 
 # a fixed choice of examples where a failure must be repeatable by pushing again; a fresh one at everyone's desk
 settings.register_profile(

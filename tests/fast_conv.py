@@ -1,7 +1,6 @@
 """What the tests of the fast convolutions share: a float64 reference that is quick enough for whole batches, what
 hypothesis draws, and what every path must keep to."""
 
-import dataclasses
 from dataclasses import dataclass
 from unittest import mock
 
@@ -11,8 +10,9 @@ from checks import same_bits
 from hypothesis import strategies as st
 from strategies import numbers
 
-from tinynet.ops import buffers, conv_paths
-from tinynet.ops.cook_toom import matrix
+from tinynet.backend import buffers
+from tinynet.ops.conv import choose
+from tinynet.ops.conv.cook_toom import matrix
 from tinynet.ops.matmul import one_thread_blas
 
 BATCHES = (1, 2, 15, 16, 17, 33)  # beside the 16 values of a vector
@@ -60,7 +60,7 @@ class Case:
     def tile(self):
         """m, where Winograd's algorithm is to compute this and nobody has chosen one."""
         shapes = (self.N, self.O, *self.output), (self.O, self.C, *self.kernel_size)
-        return self.m or conv_paths.tile(*shapes, self.window)
+        return self.m or choose.tile(*shapes, self.window)
 
     def arrays(self):
         """x (N, C, H, W), weight, bias, dy, all in C order."""
@@ -112,14 +112,14 @@ def random_bounds(case, winograd=False):
     the squares of all products, as a function of (dtype, entries)."""
     counts, growth = case.terms, 1.0
     if winograd:
-        counts, growth = winograd_terms(case), winograd_growth(case.tile, conv_paths.taps_a_phase(case.window))
+        counts, growth = winograd_terms(case), winograd_growth(case.tile, choose.taps_a_phase(case.window))
     return [lambda dtype, entries, n=n: growth * random_sum(n, dtype, entries) for n in counts]
 
 
 def winograd_terms(case):
     """What is added up on the way to one number of y, dx and dweight: terms of sums over channels or tiles, and those
     of two passes each of three transforms, whose constants are rounded, too."""
-    m, r = case.tile, conv_paths.taps_a_phase(case.window)
+    m, r = case.tile, choose.taps_a_phase(case.window)
     steps = 2 * (2 * (m + r - 1) + r) + 18
     return [-(-n // k**2) + steps for n, k in zip(case.terms, (r, r, m), strict=True)]
 
@@ -128,7 +128,7 @@ def variances(case, winograd):
     """Of the errors of y, dx and dweight, over all their entries, in (u R)**2."""
     counts, growth = case.terms, 1.0
     if winograd:
-        counts, growth = winograd_terms(case), winograd_growth(case.tile, conv_paths.taps_a_phase(case.window), False)
+        counts, growth = winograd_terms(case), winograd_growth(case.tile, choose.taps_a_phase(case.window), False)
     return [(growth * deviation(n)) ** 2 for n in counts]
 
 

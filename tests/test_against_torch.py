@@ -18,19 +18,8 @@ from strategies import (
     shapes,
 )
 
-from tinynet.layers import (
-    LRN,
-    Conv2d,
-    Dropout,
-    Flatten,
-    Linear,
-    MaxPool,
-    Parameter,
-    ReLU,
-    Sequential,
-    SoftmaxCE,
-    im2col,
-)
+from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, Parameter, ReLU, Sequential, im2col
+from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch compares every layer with it")

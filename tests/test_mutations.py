@@ -8,7 +8,8 @@ from strategies import distinct_numbers, numbers
 
 from tinynet import gradcheck
 from tinynet.errors import GradcheckError
-from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
+from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
+from tinynet.losses import SoftmaxCE
 
 
 def conv():

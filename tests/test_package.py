@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # run in the fresh environment, in an empty folder: imports every module, finds every kernel, takes one step
 TRY = """
 import importlib, pkgutil, sys
-import numpy as np, tinynet, tinynet.cuda
+import numpy as np, tinynet, tinynet.backend.launch
 assert "site-packages" in tinynet.__file__, tinynet.__file__
 for module in pkgutil.walk_packages(tinynet.__path__, "tinynet."):
     importlib.import_module(module.name)
 assert "cupy" not in sys.modules
 for stem in sys.argv[1:]:
-    assert "__global__" in tinynet.cuda.kernel_path(stem).read_text(encoding="utf-8"), stem
+    assert "__global__" in tinynet.backend.launch.kernel_path(stem).read_text(encoding="utf-8"), stem
 net = tinynet.models.alexnet_mini(image_size=28)
 loss = tinynet.layers.SoftmaxCE()
 first = loss(net(np.ones((2, 3, 28, 28), np.float32)), np.array([1, 2]))

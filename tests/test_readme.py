@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tinynet import data, models
-from tinynet.checkpoint import save_weights
 from tinynet.errors import GradcheckError
+from tinynet.io.checkpoints import save_weights
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)

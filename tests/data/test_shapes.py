@@ -7,7 +7,8 @@ from checks import run_python
 from tinynet import data, get_num_threads, random, set_num_threads
 from tinynet.data import drawing
 from tinynet.data.shapes import Knobs, shapes
-from tinynet.layers import Flatten, Linear, Sequential, SoftmaxCE
+from tinynet.layers import Flatten, Linear, Sequential
+from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
 
 

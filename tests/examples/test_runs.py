@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from conftest import PROGRAM
 from PIL import Image
-from test_train import trainer
+from training.test_trainer import trainer
 
 from tinynet import data
-from tinynet.checkpoint import load_metadata, load_weights, read_checkpoint, save_weights
+from tinynet.io.checkpoints import load_metadata, load_weights, read_checkpoint, save_weights
 from tinynet.layers import Conv2d, Sequential
 from tinynet.models import alexnet_mini
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 import tinynet
 from tinynet import data
-from tinynet.checkpoint import Checkpoints, load_weights, read_checkpoint
+from tinynet.io.checkpoints import Checkpoints, load_weights, read_checkpoint
 from tinynet.models import alexnet_mini
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "train_alexnet.py"

@@ -8,8 +8,9 @@ import numpy as np
 from strategies import numbers
 
 from tinynet import optim
-from tinynet.device import to_cpu, to_device, zeros
-from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
+from tinynet.backend.device import to_cpu, to_device, zeros
+from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
+from tinynet.losses import SoftmaxCE
 from tinynet.ops.augment import crops
 from tinynet.ops.softmax_ce import softmax_ce_wrong
 

@@ -12,10 +12,10 @@ import pytest
 from cuda_on_cpu.fake_cupy import FakeCupy
 
 from gpu.tiny_benchmark import module  # noqa: F401 - a fixture
-from tinynet import cuda, device, streams
+from tinynet.backend import device, launch, precision, streams
 from tinynet.errors import DeviceError
-from tinynet.ops import precision
-from tinynet.ops.gpu import conv_paths, elementwise
+from tinynet.ops.gpu import elementwise
+from tinynet.ops.gpu.conv import choose
 
 
 class RealCupy:
@@ -56,7 +56,7 @@ def _simulated(kernels_folder):
 @pytest.fixture
 def _fresh():
     """Nothing is kept from another test's GPU."""
-    caches = cuda._compiled, device._try_out, conv_paths.multiprocessors, conv_paths.shared_memory
+    caches = launch._compiled, device._try_out, choose.multiprocessors, choose.shared_memory
     caches = *caches, precision.compute_capability, streams.reaches
 
     def clear():

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from strategies import numbers
 
 from gpu.cases import COARSE, LAYERS, cropped, one_update, results
-from tinynet import device
+from tinynet.backend import device
 
 
 def main(where: str) -> None:

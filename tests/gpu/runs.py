@@ -8,7 +8,7 @@ from strategies import numbers
 from tinynet import optim
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
 from tinynet.parallel import EachTower, Exchange, FirstTower, Split
-from tinynet.train import Trainer
+from tinynet.training.trainer import Trainer
 
 SIZES = 4, 4, 4, 3  # of an epoch's batches: the last one is smaller
 CLOCKS = "images_per_second", "seconds"

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from gpu.tiny_benchmark import BENCHMARKS, tiny
-from tinynet import device
+from tinynet.backend import device
 
 TINY = "--nets", "tiny", "--batch-sizes", "3", "2", "--check-batch", "3", "--repeat", "1", "--one-process", "--no-suite"
 
@@ -76,10 +76,10 @@ def test_without_pytorch(simulated_gpu, main, record, monkeypatch):
 def test_a_wrong_number_is_found(simulated_gpu, main, module, monkeypatch, capfd):
     """dbias of a kernel that is off by a thousandth."""
     monkeypatch.setattr(main.program, "plan", first_jobs(main.program.plan, 2))
-    from tinynet.ops.gpu import conv_paths
+    from tinynet.ops.gpu.conv import choose
 
-    right = conv_paths.bias_gradient
-    monkeypatch.setattr(conv_paths, "bias_gradient", lambda dy: right(dy) * 1.001)
+    right = choose.bias_gradient
+    monkeypatch.setattr(choose, "bias_gradient", lambda dy: right(dy) * 1.001)
     assert main(*TINY, "--device", "1") == 1
     assert "conv1    y" in (text := capfd.readouterr().out)
     assert "WRONG: dbias" in text

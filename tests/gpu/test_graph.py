@@ -8,10 +8,10 @@ from cuda_on_cpu.fake_streams import here
 
 from gpu.runs import SIZES, expected, net, outcome, trainer
 from gpu.test_step import Peeking
-from tinynet import device
+from tinynet.backend import device
 from tinynet.errors import DeviceError, DeviceMemoryError
 from tinynet.layers import Sequential
-from tinynet.step import TrainingStep
+from tinynet.training.step import TrainingStep
 
 
 def test_the_same_numbers_to_the_bit(gpu):

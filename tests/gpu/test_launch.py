@@ -7,9 +7,9 @@ import pytest
 from checks import error_text
 from strategies import numbers
 
-from tinynet import cuda, device
-from tinynet.cuda import launch, signature
-from tinynet.device import checked_device, to_cpu, to_device
+from tinynet.backend import device, launch
+from tinynet.backend.device import checked_device, to_cpu, to_device
+from tinynet.backend.launch import launch, signature
 from tinynet.errors import DeviceError, DeviceMemoryError
 from tinynet.layers import Conv2d, Dropout, Linear, ReLU, Sequential
 from tinynet.models import alexnet_mini
@@ -81,11 +81,11 @@ def test_an_unknown_kernel():
     assert message in error_text(lambda: signature("elementwise", "add_bias"), LookupError)
 
 
-@pytest.mark.parametrize("stem", cuda.kernel_stems())
+@pytest.mark.parametrize("stem", launch.kernel_stems())
 def test_every_signature_can_be_read(stem):
     from cuda_on_cpu import kernel_names
 
-    for expression in kernel_names(cuda.kernel_path(stem)):
+    for expression in kernel_names(launch.kernel_path(stem)):
         parameters = signature(stem, expression)
         assert parameters
         for parameter in parameters:
@@ -98,11 +98,11 @@ def test_a_changed_header_is_another_program(gpu, monkeypatch):
     compile_ = gpu.RawModule
     monkeypatch.setattr(gpu, "RawModule", lambda **given: seen.append(given["options"]) or compile_(**given))
     add_bias()
-    headers = type(cuda.kernel_folder()).read_bytes
-    monkeypatch.setattr(type(cuda.kernel_folder()), "read_bytes", lambda path: headers(path) + b"// changed")
+    headers = type(launch.kernel_folder()).read_bytes
+    monkeypatch.setattr(type(launch.kernel_folder()), "read_bytes", lambda path: headers(path) + b"// changed")
     add_bias()
     assert len(seen) == 1  # compiled once a process and device
-    cuda._compiled.cache_clear()
+    launch._compiled.cache_clear()
     add_bias()
     assert len(seen) == 2
     assert seen[0] != seen[1]
@@ -219,7 +219,7 @@ def test_an_array_goes_and_comes_back_as_it_was(order):
 def test_a_net_learns_on_a_gpu_as_on_the_cpu_and_moves_between_them(gpu):
     """Three steps; before the third, both models change places, and the optimiser's state follows."""
     x, labels = numbers((4, 3, 16, 16), np.float32), np.array([0, 3, 1, 2])
-    from tinynet.layers import SoftmaxCE
+    from tinynet.losses import SoftmaxCE
 
     def net():
         layers = Conv2d(3, 8, 5, padding=2), ReLU(), Dropout(0.3), Linear(8 * 256, 4)
@@ -248,7 +248,7 @@ def test_a_net_learns_on_a_gpu_as_on_the_cpu_and_moves_between_them(gpu):
 
 def test_a_steady_step_asks_for_nothing_but_its_loss(gpu):
     """No array comes back to the host in a training step but what `float(loss)` waits for."""
-    from tinynet.layers import SoftmaxCE
+    from tinynet.losses import SoftmaxCE
 
     model, loss = alexnet_mini(4, 1, 28).to("cuda:0"), SoftmaxCE()
     optimizer = SGD(model.parameters())

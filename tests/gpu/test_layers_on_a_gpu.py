@@ -6,8 +6,8 @@ from checks import assert_close
 from strategies import numbers
 
 from gpu.cases import LAYERS, one_update, results
-from tinynet.device import to_cpu, to_device
-from tinynet.layers import SoftmaxCE
+from tinynet.backend.device import to_cpu, to_device
+from tinynet.losses import SoftmaxCE
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tinynet import data, random
+from tinynet.backend.device import device_of, to_cpu
 from tinynet.data import Augment, CentreCrop, Loader, TenCrop
-from tinynet.device import device_of, to_cpu
 from tinynet.errors import DeviceError
-from tinynet.evaluate import evaluate
 from tinynet.layers import Flatten, Linear, Sequential
+from tinynet.training.evaluate import evaluate
 
 SET = data.Dataset(random.bits((11, 3, 12, 10), 0, "images").astype(np.uint8), np.arange(11) % 4, ("a", "b", "c", "d"))
 COLOUR = np.array([0.2, 0.1, 0.05]), np.linalg.qr(np.arange(9.0).reshape(3, 3) + np.eye(3))[0]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from cuda_on_cpu.fake_memory import notes_at
 
-from tinynet import device, streams
-from tinynet.graph import Recorded
+from tinynet.backend import device, streams
+from tinynet.backend.cuda_graph import Recorded
 from tinynet.ops.matmul import matmul
 
 MISSING = "in no order: an event is missing"

@@ -9,12 +9,12 @@ from cuda_on_cpu.fake_cublas import FakeCublas
 from strategies import numbers
 
 from gpu.cases import results
-from tinynet.device import to_device
+from tinynet.backend.device import to_device
+from tinynet.backend.precision import PRECISIONS
 from tinynet.errors import DeviceError
 from tinynet.layers import Conv2d, Flatten, Linear, ReLU, Sequential
-from tinynet.ops.gpu import conv_paths
+from tinynet.ops.gpu.conv import choose
 from tinynet.ops.matmul import matmul
-from tinynet.ops.precision import PRECISIONS
 
 LAYERS = {
     "conv": (lambda **options: Conv2d(16, 20, 3, padding=1, groups=2, **options), (5, 16, 9, 8)),
@@ -58,9 +58,9 @@ def test_float64_is_always_exact(precision):
 @pytest.fixture
 def launched(gpu, monkeypatch):
     """The names of the convolutions' kernels, in the order of their launches."""
-    names, launch = [], conv_paths.launch
+    names, launch = [], choose.launch
     monkeypatch.setattr(
-        conv_paths, "launch", lambda stem, name, *args, **more: names.append(name) or launch(stem, name, *args, **more)
+        choose, "launch", lambda stem, name, *args, **more: names.append(name) or launch(stem, name, *args, **more)
     )
     return names
 
@@ -102,7 +102,7 @@ def test_a_gpu_with_less_shared_memory_takes_smaller_tiles(gpu, launched, monkey
     make, shape = (lambda **options: Conv2d(2, 128, 1, **options)), (16, 2, 8, 8)
     relative_errors(make, shape, "tf32")
     monkeypatch.setitem(gpu.cuda.Device.attributes, "MaxSharedMemoryPerBlockOptin", 99 << 10)
-    conv_paths.shared_memory.cache_clear()
+    choose.shared_memory.cache_clear()
     relative_errors(make, shape, "tf32")
     tiles = [name.partition("TF32, ")[2] for name in launched if name.startswith("panels_forward")]
     assert tiles == ["128, 256>", "128, 128>"]
@@ -111,8 +111,8 @@ def test_a_gpu_with_less_shared_memory_takes_smaller_tiles(gpu, launched, monkey
 def test_the_tiles_of_the_papers_layers_on_132_multiprocessors():
     """As the head of panels.cu has it: 128 pictures; (rows, columns of one picture, groups) of conv1 to conv5."""
     layers = (96, 55 * 55, 1), (128, 27 * 27, 2), (384, 13 * 13, 1), (192, 13 * 13, 2), (128, 13 * 13, 2)
-    choice = conv_paths.FLOAT["tf32"].tiles
-    chosen = [conv_paths.best_tile(choice, rows, pixels * 128, groups, 132) for rows, pixels, groups in layers]
+    choice = choose.FLOAT["tf32"].tiles
+    chosen = [choose.best_tile(choice, rows, pixels * 128, groups, 132) for rows, pixels, groups in layers]
     assert chosen == [(128, 256)] * 3 + [(64, 128), (128, 128)]
 
 

@@ -9,13 +9,14 @@ import pytest
 from strategies import numbers
 
 from gpu.runs import SIZES, expected, net, outcome, trainer
-from tinynet import device
-from tinynet.checkpoint import read_checkpoint
+from tinynet.backend import device
 from tinynet.errors import NonFiniteError
-from tinynet.layers import Layer, Linear, Sequential, SoftmaxCE
+from tinynet.io.checkpoints import read_checkpoint
+from tinynet.layers import Layer, Linear, Sequential
+from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
-from tinynet.step import TrainingStep
-from tinynet.train import STEPS_AHEAD
+from tinynet.training.step import TrainingStep
+from tinynet.training.trainer import STEPS_AHEAD
 
 
 class Peeking(Layer):

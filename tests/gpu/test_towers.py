@@ -10,12 +10,12 @@ import pytest
 from parallel.nets import LABELS, SHAPE, margin, one_step, relative, rounding, small, trained
 from strategies import numbers
 
-from tinynet import streams
-from tinynet.device import to_cpu, to_device
+from tinynet.backend import streams
+from tinynet.backend.device import to_cpu, to_device
 from tinynet.errors import DeviceMemoryError
-from tinynet.evaluate import evaluate
-from tinynet.features import features
+from tinynet.inspect.features import features
 from tinynet.models import alexnet_mini
+from tinynet.training.evaluate import evaluate
 
 PLACES = [("cuda:0", "cuda:1"), ("cuda:0", "cuda:0"), ("cuda:0", "cpu"), ("cpu", "cuda:1")]
 FORWARD, STEP = rounding(small(), SHAPE)  # of two small nets in float64: a forward pass, a whole step of training

@@ -7,11 +7,11 @@ import pytest
 
 from gpu.runs import SIZES, outcome, split, trainer
 from gpu.test_step import fails, growth
-from tinynet import device, streams
-from tinynet.checkpoint import read_checkpoint
-from tinynet.flags import Flags
-from tinynet.step import TrainingStep
-from tinynet.train import STEPS_AHEAD
+from tinynet.backend import device, streams
+from tinynet.io.checkpoints import read_checkpoint
+from tinynet.training.flags import Flags
+from tinynet.training.step import TrainingStep
+from tinynet.training.trainer import STEPS_AHEAD
 
 PLACES = [("cuda:0", "cuda:1"), ("cuda:0", "cuda:0")]
 on_gpus = pytest.mark.parametrize("devices", PLACES)

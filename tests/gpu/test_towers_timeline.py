@@ -9,12 +9,13 @@ import pytest
 from parallel.nets import CROSSING, LABELS, SHAPE, small
 from strategies import numbers
 
-from tinynet import plots, streams
-from tinynet.device import to_device
-from tinynet.layers import SoftmaxCE
+from tinynet import plots
+from tinynet.backend import streams
+from tinynet.backend.device import to_device
+from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
-from tinynet.parallel.timeline import Timeline, write_chrome_trace
-from tinynet.step import TrainingStep
+from tinynet.parallel.towers.timeline import Timeline, write_chrome_trace
+from tinynet.training.step import TrainingStep
 
 PLACES = [("cuda:0", "cuda:1"), ("cuda:0", "cuda:0")]
 _made = {}  # what `recorded` gives, by devices: the same in every test

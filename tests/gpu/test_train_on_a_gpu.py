@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tinynet import cuda, device
+from tinynet.backend import device, launch
 
 SIZES = ["--train-size", "4", "--val-size", "2", "--batch-size", "2", "--image-size", "28", "--epochs", "1", "--quiet"]
 
@@ -17,7 +17,7 @@ def losses(folder):
 def test_trains_and_measures_and_moves_between_devices(other_gpu, quick, tmp_path, capfd):
     assert quick(*SIZES, "--out", "cpu") == 0
     assert quick(*SIZES, "--out", "gpu", "--devices", "0", "--graph") == 0
-    assert cuda._compiled.cache_info().currsize > 10
+    assert launch._compiled.cache_info().currsize > 10
     assert losses(tmp_path / "gpu") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-4)
 
     capfd.readouterr()

@@ -8,7 +8,7 @@ import pytest
 from cuda_on_cpu import ORDERS, kernel_names, nvrtc
 from hypothesis import strategies as st
 
-from tinynet import cuda
+from tinynet.backend import launch
 
 C_NAME = {np.float32: "float", np.float64: "double"}
 EPSILON = {np.float32: 2e-6, np.float64: 1e-13}
@@ -87,7 +87,7 @@ def check_source(stem, tests, twin, spills=None):
     fits the registers, but for what `spills` allows, {name of an instance: bytes}; the Python file `twin` and it name
     each other; each kernel is run by a test among `tests`, the names of a test file.
     """
-    path = cuda.kernel_path(stem)
+    path = launch.kernel_path(stem)
     names = kernel_names(path)
     kernels = sorted({name.partition("<")[0] for name in names})
     assert [name for name in kernels if not any(test.startswith(f"test_{name}") for test in tests)] == []

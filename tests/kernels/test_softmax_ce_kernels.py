@@ -20,7 +20,7 @@ from kernel_checks import (
     seeds,
 )
 
-from tinynet.layers import SoftmaxCE
+from tinynet.losses import SoftmaxCE
 from tinynet.ops.softmax_ce import softmax_ce_wrong
 
 classes = st.one_of(st.integers(1, 12), st.integers(30, 70))  # 32 threads share them

@@ -12,7 +12,7 @@ from strategies import DTYPES, Filling, Window, convolutions, dtypes, fillings, 
 
 from tinynet import gradcheck
 from tinynet.layers import Conv2d
-from tinynet.ops import conv_paths
+from tinynet.ops.conv import choose
 
 LOPSIDED = Window(2, 4, 7, 6, (3, 2), (2, 1), (1, 2), (1, 2), groups=2, out_channels=6)
 BATCH_OF_ONE = Window(1, 2, 5, 8, (2, 3), (1, 2), (0, 1), (2, 1), out_channels=3)
@@ -254,13 +254,13 @@ def test_evaluation_keeps_kernels_only_as_long_as_they_are_right():
     assert np.array_equal(copy.deepcopy(layer.eval())(x), layer(x))
 
 
-@pytest.mark.parametrize("algorithm", conv_paths.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", choose.ALGORITHMS)
 @pytest.mark.parametrize("window", [SQUARE, PHASES])
 @pytest.mark.parametrize("filling", [Filling(np.float64, "sliced", "transposed"), Filling()])
 def test_every_algorithm_agrees_with_naive_loops(algorithm, window, filling, monkeypatch):
     used = []
     for name in ("forward", "weight_gradient", "input_gradient"):
-        monkeypatch.setattr(conv_paths, name, noted(used, name, getattr(conv_paths, name)))
+        monkeypatch.setattr(choose, name, noted(used, name, getattr(choose, name)))
     layer = conv_by(algorithm, window, filling.dtype)
     x = filling.x(window.shape)
     y, dx, gradients = forward_backward(layer, x, filling.dy)

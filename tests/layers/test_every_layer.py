@@ -7,7 +7,8 @@ from strategies import DTYPES, distinct_numbers
 
 from tinynet import layers
 from tinynet.errors import BackwardBeforeForwardError, NonFiniteError
-from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
+from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool, ReLU, Sequential
+from tinynet.losses import SoftmaxCE
 
 # class: how to make one, the shape of an x that fits, further arguments of forward, the name in errors
 EXAMPLES = {

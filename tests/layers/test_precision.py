@@ -3,9 +3,9 @@ import copy
 import pytest
 from checks import error_text
 
+from tinynet.backend.precision import PRECISIONS
 from tinynet.layers import Conv2d, Layer, Linear, ReLU, Sequential
 from tinynet.models import alexnet_mini
-from tinynet.ops.precision import PRECISIONS
 
 
 class Block(Layer):

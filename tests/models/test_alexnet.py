@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinynet import random, summary
-from tinynet.layers import SoftmaxCE
+from tinynet.losses import SoftmaxCE
 from tinynet.models import alexnet
 from tinynet.optim import SGD
 

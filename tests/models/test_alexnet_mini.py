@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from tinynet import data, summary
-from tinynet.layers import LRN, Conv2d, Dropout, Linear, MaxPool, SoftmaxCE
+from tinynet.layers import LRN, Conv2d, Dropout, Linear, MaxPool
+from tinynet.losses import SoftmaxCE
 from tinynet.models import alexnet_mini
 from tinynet.optim import SGD
 

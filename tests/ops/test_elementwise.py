@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import DTYPES, LAYOUTS, dtypes, layouts, numbers, seeds, shapes
 
+from tinynet.backend.threads import get_num_threads, set_num_threads
 from tinynet.ops import elementwise
 from tinynet.ops.elementwise import BLOCK, GRAIN, all_finite, in_memory_order, or_to, relu, relu_backward, sgd_step
-from tinynet.ops.parallel import get_num_threads, set_num_threads
 
 BAD = (np.nan, np.inf, -np.inf)
 

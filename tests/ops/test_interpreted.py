@@ -9,7 +9,8 @@ from checks import assert_close
 from strategies import numbers
 
 from tinynet import ops
-from tinynet.ops import augment, conv2d, dropout, elementwise, lrn, max_pool, panels, philox, softmax_ce
+from tinynet.ops import augment, dropout, elementwise, im2col, lrn, max_pool, philox, softmax_ce
+from tinynet.ops.conv import panels
 from tinynet.ops.window import window_output
 
 X = numbers((2, 4, 5, 6))
@@ -51,9 +52,9 @@ CASES = {
         lambda: augment.crops(PICTURES, *CROPS, *SCALE),
         lambda: augment.crops(PICTURES, *CROPS, *SCALE, one_thread=True),
     ],
-    conv2d: [
-        lambda: conv2d.im2col(X, *SIZES),
-        lambda: conv2d.col2im(numbers(conv2d.im2col(X, *SIZES).shape), X.shape, *SIZES),
+    im2col: [
+        lambda: im2col.im2col(X, *SIZES),
+        lambda: im2col.col2im(numbers(im2col.im2col(X, *SIZES).shape), X.shape, *SIZES),
     ],
     dropout: [
         lambda: dropout.dropout_forward(numbers((3, 70)).copy("F"), 0.4, 2**40 + 1, 2, 3)[0],

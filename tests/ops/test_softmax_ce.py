@@ -4,8 +4,8 @@ import pytest
 from checks import assert_close
 from strategies import numbers
 
+from tinynet.backend.threads import set_num_threads
 from tinynet.ops import softmax_ce
-from tinynet.ops.parallel import set_num_threads
 from tinynet.ops.softmax_ce import softmax_ce_backward, softmax_ce_forward
 
 pytestmark = pytest.mark.usefixtures("_threads_as_before")

@@ -5,12 +5,13 @@ from bounds import SIGMAS, UNIT, deviation, lrn_roundings
 from fast_conv import Case, variances
 from strategies import numbers
 
-from tinynet.device import to_cpu
-from tinynet.features import activations
-from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
+from tinynet.backend.device import to_cpu
+from tinynet.inspect.features import activations
+from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
+from tinynet.losses import SoftmaxCE
 from tinynet.models.towers import on_devices
 from tinynet.optim import SGD
-from tinynet.train import Trainer
+from tinynet.training.trainer import Trainer
 
 SHAPE = 5, 3, 25, 23
 LABELS = np.array([0, 5, 3, 3, 1])

@@ -22,11 +22,11 @@ from parallel.nets import (
     trained,
 )
 from tinynet import data, summary
-from tinynet.evaluate import evaluate, evaluation_mode
-from tinynet.features import activations, features
-from tinynet.layers import SoftmaxCE
+from tinynet.inspect.features import activations, features
+from tinynet.losses import SoftmaxCE
 from tinynet.models import alexnet, alexnet_mini
 from tinynet.optim import SGD
+from tinynet.training.evaluate import evaluate, evaluation_mode
 
 TWO, FOUR = ("cpu", "cpu"), ("cpu",) * 4
 # of two small nets in float64: of one forward pass, and of a whole step of training

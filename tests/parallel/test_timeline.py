@@ -8,9 +8,9 @@ import pytest
 from strategies import numbers
 
 from tinynet import plots
-from tinynet.layers import SoftmaxCE
+from tinynet.losses import SoftmaxCE
 from tinynet.models import alexnet_mini
-from tinynet.parallel.timeline import Span, Timeline, write_chrome_trace
+from tinynet.parallel.towers.timeline import Span, Timeline, write_chrome_trace
 from tinynet.plots.towers import crossing_bytes
 
 N = 3

@@ -15,7 +15,7 @@ from tinynet.data.augment import Augment, CentreCrop, TenCrop
 from tinynet.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool, ReLU, Sequential
 from tinynet.plots import run
 from tinynet.plots.run import RunPictures, spread
-from tinynet.train import Trainer
+from tinynet.training.trainer import Trainer
 
 CHEAP = {"learning_curves.png", "first_layer_kernels.png"}
 ANSWERS = {"predictions.png", "most_wrong.png", "confusion_matrix.png"}

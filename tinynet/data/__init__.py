@@ -10,7 +10,7 @@ from tinynet.data.download import fetch
 from tinynet.data.folders import cache_folder
 from tinynet.data.idx import fashion_mnist, mnist, read_idx
 from tinynet.data.loader import Loader
-from tinynet.data.photos import photos
+from tinynet.data.photo.album import photos
 from tinynet.data.shapes import shapes
 from tinynet.data.statistics import channel_statistics, mean_picture
 

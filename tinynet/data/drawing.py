@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from tinynet.ops.parallel import kernel, parallel_for
+from tinynet.backend.threads import kernel, parallel_for
 
 FIGURES = ("disc", "ring", "square", "triangle", "star", "cross", "crescent", "heart", "arrow", "hourglass")
 FRAGMENTS = ("line", "blob", "shard", "arc")  # clutter: no class, and `thickness` tells how slim

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from tinynet import random
+from tinynet.backend.device import checked_device, to_device
 from tinynet.data.augment import View, Whole
 from tinynet.data.dataset import Dataset
-from tinynet.device import checked_device, to_device
 from tinynet.ops.augment import crops
 from tinynet.ops.window import Pair
 

@@ -1,16 +1,16 @@
 """One layer a file: forward, and backward directly below it."""
 
-from tinynet.layers.base import Layer, Parameter
 from tinynet.layers.conv2d import Conv2d
 from tinynet.layers.dropout import Dropout
 from tinynet.layers.flatten import Flatten
+from tinynet.layers.layer import Layer
 from tinynet.layers.linear import Linear
 from tinynet.layers.lrn import LRN
 from tinynet.layers.max_pool import MaxPool
+from tinynet.layers.parameter import Parameter
 from tinynet.layers.relu import ReLU
 from tinynet.layers.sequential import Sequential
-from tinynet.layers.softmax_ce import SoftmaxCE
-from tinynet.ops.conv2d import col2im, im2col
+from tinynet.ops.im2col import col2im, im2col
 
 __all__ = [
     "LRN",
@@ -23,7 +23,6 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Sequential",
-    "SoftmaxCE",
     "col2im",
     "im2col",
 ]

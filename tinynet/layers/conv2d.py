@@ -1,15 +1,16 @@
 import numpy as np
 
-from tinynet import init
-from tinynet.device import as_type
-from tinynet.layers.base import Parameter
+from tinynet.backend.device import as_type
+from tinynet.backend.layout import batch_last
+from tinynet.layers import init
+from tinynet.layers.parameter import Parameter
 from tinynet.layers.precision import WithPrecision
-from tinynet.ops import conv_paths, elementwise
-from tinynet.ops.conv2d import col2im, im2col
-from tinynet.ops.layout import batch_last
+from tinynet.ops import elementwise
+from tinynet.ops.conv import choose
+from tinynet.ops.conv.winograd import KeptKernels
+from tinynet.ops.im2col import col2im, im2col
 from tinynet.ops.matmul import matmul
 from tinynet.ops.window import Pair, checked_counts, checked_window, window_output
-from tinynet.ops.winograd import KeptKernels
 
 
 class Conv2d(WithPrecision):
@@ -25,10 +26,10 @@ class Conv2d(WithPrecision):
 
     That is what `algorithm="im2col"` computes, line by line below. The default, "auto", takes a faster way to the same
     numbers, up to rounding: "panels", the same product some columns at a time, or "winograd" (Lavin and Gray 2016),
-    which takes fewer multiplications. `path` tells which; each name forces its way. See `tinynet.ops.conv_paths`.
-    precision: of the products on a GPU, forward and backward; see `tinynet.ops.precision`.
+    which takes fewer multiplications. `path` tells which; each name forces its way. See `tinynet.ops.conv.choose`.
+    precision: of the products on a GPU, forward and backward; see `tinynet.backend.precision`.
 
-    Every size is a whole number or a pair (h, w). Initial values: He's normal for weight (`tinynet.init.he_normal`), 0
+    Every size is a whole number or a pair (h, w). Initial values: He's normal for weight (`tinynet.layers.init.he_normal`), 0
     for bias. Raises ValueError if groups does not divide both numbers of channels, the kernel does not fit, or the
     algorithm or the precision is unknown, or the algorithm "winograd" for a kernel that it cannot do.
     """
@@ -74,7 +75,7 @@ class Conv2d(WithPrecision):
             self._kept = KeptKernels()
         if (path := self.path(x.shape)) != "im2col":
             how = self._kept, self.precision
-            return conv_paths.forward(path, x, weight, bias, (OH, OW), self.window, self.groups, relu, *how)
+            return choose.forward(path, x, weight, bias, (OH, OW), self.window, self.groups, relu, *how)
         cols = im2col(x, *self.window).reshape(self.groups, -1, OH * OW * N)
         y = matmul(self._rows(weight), cols, precision=self.precision)  # (G, O/G, OH*OW*N)
         if bias is not None:
@@ -90,10 +91,10 @@ class Conv2d(WithPrecision):
         """Adds dweight and dbias."""
         x, dy, weight = self._of_one_dtype(dy)
         if self.bias is not None:
-            self.bias.add_to_grad(conv_paths.bias_gradient(dy))
+            self.bias.add_to_grad(choose.bias_gradient(dy))
         if (path := self.path(x.shape)) != "im2col":
             how = self.window, self.groups, self.precision
-            dweight = conv_paths.weight_gradient(path, x, dy, weight.shape, *how)
+            dweight = choose.weight_gradient(path, x, dy, weight.shape, *how)
         else:
             dy_rows = batch_last(dy).reshape(self.groups, self.out_channels // self.groups, -1)
             cols = im2col(x, *self.window).reshape(self.groups, -1, dy_rows.shape[2])  # cheaper to make than to keep
@@ -105,7 +106,7 @@ class Conv2d(WithPrecision):
         x, dy, weight = self._of_one_dtype(dy)
         if (path := self.path(x.shape)) != "im2col":
             how = self.window, self.groups, self.precision
-            return conv_paths.input_gradient(path, dy, weight, x.shape, *how)
+            return choose.input_gradient(path, dy, weight, x.shape, *how)
         dy_rows = batch_last(dy).reshape(self.groups, self.out_channels // self.groups, -1)
         dcols = matmul(self._rows(weight).transpose(0, 2, 1), dy_rows, precision=self.precision)
         return col2im(dcols.reshape(-1, dy_rows.shape[2]), x.shape, *self.window)
@@ -127,9 +128,9 @@ class Conv2d(WithPrecision):
 
     @algorithm.setter
     def algorithm(self, algorithm: str) -> None:
-        if algorithm not in conv_paths.ALGORITHMS:
+        if algorithm not in choose.ALGORITHMS:
             raise ValueError(f"{self}: expected an algorithm out of {conv_paths.ALGORITHMS}, got {algorithm!r}")
-        if algorithm == "winograd" and not conv_paths.tile((1, 1, 1, 1), self.weight.shape, self.window):
+        if algorithm == "winograd" and not choose.tile((1, 1, 1, 1), self.weight.shape, self.window):
             raise ValueError(
                 f"{self}: expected for algorithm='winograd' a kernel of 2 to 7 rows and as many columns, each divided "
                 f"by its stride and rounded up, without dilation; got {self.options()}"
@@ -145,7 +146,7 @@ class Conv2d(WithPrecision):
             return "panels"
         if self.algorithm != "auto":
             return self.algorithm
-        return conv_paths.choose(shape, self.output_shape(shape), self.weight.shape, self.window, not self.training)
+        return choose.choose(shape, self.output_shape(shape), self.weight.shape, self.window, not self.training)
 
     def output_shape(self, shape):
         self.check_shape("x", shape, ("N", self.in_channels, "H", "W"))

@@ -1,4 +1,4 @@
-from tinynet.layers.base import Layer
+from tinynet.layers.layer import Layer
 from tinynet.ops.dropout import dropout_backward, dropout_forward
 from tinynet.ops.elementwise import copy_of
 from tinynet.random import stream_id, whole_number

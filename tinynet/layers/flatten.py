@@ -1,6 +1,6 @@
 import math
 
-from tinynet.layers.base import Layer
+from tinynet.layers.layer import Layer
 
 
 class Flatten(Layer):

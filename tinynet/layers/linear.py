@@ -1,8 +1,8 @@
 import numpy as np
 
-from tinynet import init
-from tinynet.device import as_type
-from tinynet.layers.base import Parameter
+from tinynet.backend.device import as_type
+from tinynet.layers import init
+from tinynet.layers.parameter import Parameter
 from tinynet.layers.precision import WithPrecision
 from tinynet.ops.elementwise import add_bias, add_row_sums
 from tinynet.ops.matmul import matmul
@@ -15,8 +15,8 @@ class Linear(WithPrecision):
     x: (N, in_features), y: (N, out_features), weight: (out_features, in_features), bias: (out_features,).
     backward: dweight = dy.T @ x, dbias = the sum of dy over the batch, dx = dy @ weight.
 
-    Initial values: He's normal for weight (`tinynet.init.he_normal`), 0 for bias. precision: of the three products on a
-    GPU, see `tinynet.ops.precision`; "tf32x3" is computed as "fp32", for cuBLAS has no such product. Raises ValueError
+    Initial values: He's normal for weight (`tinynet.layers.init.he_normal`), 0 for bias. precision: of the three products on a
+    GPU, see `tinynet.backend.precision`; "tf32x3" is computed as "fp32", for cuBLAS has no such product. Raises ValueError
     for an unknown precision.
     """
 

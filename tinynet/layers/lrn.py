@@ -1,6 +1,6 @@
 import math
 
-from tinynet.layers.base import Layer
+from tinynet.layers.layer import Layer
 from tinynet.ops.lrn import lrn_backward, lrn_forward
 from tinynet.ops.window import checked_counts
 

@@ -1,4 +1,4 @@
-from tinynet.layers.base import Layer
+from tinynet.layers.layer import Layer
 from tinynet.ops.max_pool import max_pool, max_pool_backward, max_pool_forward
 from tinynet.ops.window import Pair, checked_pair, window_output
 

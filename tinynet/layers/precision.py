@@ -1,5 +1,5 @@
-from tinynet.layers.base import Layer
-from tinynet.ops.precision import checked_precision
+from tinynet.backend.precision import checked_precision
+from tinynet.layers.layer import Layer
 
 
 class WithPrecision(Layer):
@@ -9,7 +9,7 @@ class WithPrecision(Layer):
 
     @property
     def precision(self) -> str:
-        """ "fp32", "tf32x3", "tf32" or "bf16": see `tinynet.ops.precision`. The CPU computes in full precision."""
+        """ "fp32", "tf32x3", "tf32" or "bf16": see `tinynet.backend.precision`. The CPU computes in full precision."""
         return self._precision
 
     @precision.setter

@@ -1,4 +1,4 @@
-from tinynet.layers.base import Layer
+from tinynet.layers.layer import Layer
 from tinynet.ops.elementwise import relu, relu_backward
 
 

@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tinynet import init
-from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
+from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential, init
 from tinynet.models.towers import on_devices
 
 TOWERS = (1, 2, 4, 8, 16, 32)  # what divides the layers' widths

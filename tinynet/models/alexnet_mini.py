@@ -3,8 +3,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import init
-from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
+from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential, init
 from tinynet.models.towers import on_devices
 
 # On input of unit variance S, the sum of five squares, is about 5 after He's initial values: alpha = 0.1 makes the

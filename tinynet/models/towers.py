@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tinynet.device import checked_device
+from tinynet.backend.device import checked_device
 from tinynet.layers import Sequential
 from tinynet.parallel import EachTower, Exchange, FirstTower, Split
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinynet.ops import buffers
-from tinynet.ops.dispatch import with_gpu_twin
-from tinynet.ops.layout import batch_first
-from tinynet.ops.parallel import kernel, parallel_for
+from tinynet.backend import buffers
+from tinynet.backend.dispatch import with_gpu_twin
+from tinynet.backend.layout import batch_first
+from tinynet.backend.threads import kernel, parallel_for
 from tinynet.ops.window import Pair
 
 PADDED = -1  # no pixel's value: stands where a crop reaches over the edge

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from tinynet.ops import buffers
-from tinynet.ops.dispatch import with_gpu_twin
+from tinynet.backend import buffers
+from tinynet.backend.dispatch import with_gpu_twin
+from tinynet.backend.threads import kernel, parallel_for
 from tinynet.ops.elementwise import GRAIN as PLAIN_GRAIN
 from tinynet.ops.elementwise import in_memory_order
-from tinynet.ops.parallel import kernel, parallel_for
 from tinynet.ops.philox import key_words, philox4x32
 
 TILE = 64  # rows whose random bits are drawn at a time

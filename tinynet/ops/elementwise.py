@@ -12,9 +12,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from tinynet.ops import buffers
-from tinynet.ops.dispatch import with_gpu_twin
-from tinynet.ops.parallel import kernel, parallel_for
+from tinynet.backend import buffers
+from tinynet.backend.dispatch import with_gpu_twin
+from tinynet.backend.threads import kernel, parallel_for
 
 GRAIN = 1 << 19  # elements a thread, at the least: what takes as long as waking one, 50 to 100 us
 BLOCK = 1 << 12  # elements that are summed at a time

@@ -13,11 +13,11 @@ import math
 
 import numpy as np
 
-from tinynet.ops import buffers
-from tinynet.ops.dispatch import with_gpu_twin
-from tinynet.ops.layout import batch_first, batch_last
+from tinynet.backend import buffers
+from tinynet.backend.dispatch import with_gpu_twin
+from tinynet.backend.layout import batch_first, batch_last
+from tinynet.backend.threads import kernel, parallel_for
 from tinynet.ops.max_pool import index_type
-from tinynet.ops.parallel import kernel, parallel_for
 from tinynet.ops.window import Pair
 
 CACHED = 1 << 15  # values of each buffer: what the second-level cache holds of four of them

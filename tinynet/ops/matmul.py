@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from tinynet.ops import buffers
-from tinynet.ops.dispatch import with_gpu_twin
-from tinynet.ops.parallel import parallel_for
+from tinynet.backend import buffers
+from tinynet.backend.dispatch import with_gpu_twin
+from tinynet.backend.threads import parallel_for
 
 SMALL = 1 << 20  # multiplications; a product below is not worth a second thread
 
@@ -75,7 +75,7 @@ def one_thread_blas() -> Iterator[None]:
 @with_gpu_twin
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None, precision: str = "fp32") -> np.ndarray:
     """a @ b for matrices or equal stacks of them: (..., M, K) @ (..., K, N) -> (..., M, N), into `out` if given, which
-    is neither a nor b. precision: on a GPU (`tinynet.ops.precision`)."""
+    is neither a nor b. precision: on a GPU (`tinynet.backend.precision`)."""
     (M, K), N = a.shape[-2:], b.shape[-1]
     if out is None:
         out = buffers.empty((*a.shape[:-1], N), np.result_type(a, b))

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinynet.ops.parallel import kernel, parallel_for
+from tinynet.backend.threads import kernel, parallel_for
 
 BLOCK_GRAIN = 1024  # 4096 numbers: below that, waking a thread costs more than it saves
 

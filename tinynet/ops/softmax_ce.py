@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.ops import buffers
-from tinynet.ops.dispatch import with_gpu_twin
-from tinynet.ops.parallel import kernel, parallel_for
+from tinynet.backend import buffers
+from tinynet.backend.dispatch import with_gpu_twin
+from tinynet.backend.threads import kernel, parallel_for
 
 GRAIN = 1 << 17  # values a thread, at the least
 

@@ -8,9 +8,9 @@
 `tinynet.models.towers` cuts AlexNet with them, as in the paper's Fig. 2.
 """
 
-from tinynet.parallel.exchange import Exchange
-from tinynet.parallel.split import Split
-from tinynet.parallel.stages import EachTower, FirstTower
-from tinynet.parallel.tower import Tower
+from tinynet.parallel.towers.exchange import Exchange
+from tinynet.parallel.towers.split import Split
+from tinynet.parallel.towers.stages import EachTower, FirstTower
+from tinynet.parallel.towers.tower import Tower
 
 __all__ = ["EachTower", "Exchange", "FirstTower", "Split", "Tower"]

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tinynet.files import atomic_write
+from tinynet.io.files import atomic_write
 from tinynet.plots.page import PAGE, axes_of_page
 from tinynet.plots.palette import few_colours
 

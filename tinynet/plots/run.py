@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from tinynet.backend.device import to_cpu
 from tinynet.data.dataset import Dataset
 from tinynet.data.loader import Loader
-from tinynet.device import to_cpu
-from tinynet.evaluate import predict_parts
-from tinynet.features import activations, features, layer_names, nearest
+from tinynet.inspect.features import activations, features, layer_names, nearest
 from tinynet.layers import Dropout, Flatten
 from tinynet.plots.activations import activation_maps
 from tinynet.plots.augmentation import augmentation_sheet
@@ -24,6 +23,7 @@ from tinynet.plots.kernels import first_layer_kernels
 from tinynet.plots.most_wrong import Answers, draw_most_wrong
 from tinynet.plots.neighbours import nearest_neighbours
 from tinynet.plots.predictions import predictions
+from tinynet.training.evaluate import predict_parts
 
 SHARE = 0.05  # of the training time, for the pictures that need the net
 EARLY = 60.0  # seconds from one drawing to the next while an epoch is under way

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from tinynet.parallel.timeline import COMPUTE, COPY, Span
+from tinynet.parallel.towers.timeline import COMPUTE, COPY, Span
 from tinynet.plots.page import BLUE, GREEN, GREY, ORANGE, new_figure
 
 KINDS = {"forward": (BLUE, ""), "backward": (ORANGE, "//"), "copy": (GREEN, "")}

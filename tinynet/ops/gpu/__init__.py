@@ -1,14 +1,14 @@
 """The ops on a GPU: each module has the functions of its namesake in tinynet.ops, and launches kernels/<name>.cu.
 
 Only launches are here: sizes of grids and blocks, and memory for results. What a kernel computes, and which launch
-suits it, stands at the top of its source. Memory order is that of the CPU, the batch innermost (`tinynet.ops.layout`).
+suits it, stands at the top of its source. Memory order is that of the CPU, the batch innermost (`tinynet.backend.layout`).
 """
 
 from typing import Any
 
-from tinynet import device
-from tinynet.cuda import C_TYPE
-from tinynet.ops.buffers import axes_in_memory
+from tinynet.backend import device
+from tinynet.backend.buffers import axes_in_memory
+from tinynet.backend.launch import C_TYPE
 from tinynet.ops.window import Pair
 
 THREADS = 256  # of a block

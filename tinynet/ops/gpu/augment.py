@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import device
-from tinynet.cuda import launch
+from tinynet.backend import device
+from tinynet.backend.launch import launch
+from tinynet.backend.layout import batch_first
 from tinynet.ops.augment import check_crops
 from tinynet.ops.gpu import same_place
-from tinynet.ops.layout import batch_first
 from tinynet.ops.window import Pair
 
 TILE = 32  # pictures and columns of a block, as the kernel wants it

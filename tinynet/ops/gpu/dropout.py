@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from tinynet import graph
-from tinynet.cuda import launch
+from tinynet.backend import cuda_graph
+from tinynet.backend.launch import launch
 from tinynet.ops.gpu import FULL, blocks, pictures_first, same_place, t
 
 
@@ -20,7 +20,7 @@ class Draw(NamedTuple):
 def dropout_forward(
     x: Any, p: float, seed: int, stream: int, step: int, part: tuple[int, int] = (0, 1)
 ) -> tuple[Any, Draw]:
-    recorded = graph.recording()
+    recorded = cuda_graph.recording()
     draw = Draw(seed, stream, step, part, recorded and recorded.inputs["step"])
     return _dropped(x, p, draw), draw
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import device, graph
-from tinynet.cuda import launch
+from tinynet.backend import cuda_graph, device
+from tinynet.backend.launch import launch
 from tinynet.ops.elementwise import in_memory_order
 from tinynet.ops.gpu import THREADS, blocks, empty_like, t
 
@@ -95,7 +95,7 @@ def sgd_steps(
             raise ValueError("sgd_steps: expected gradients and velocities of their parameters' shapes")
     sizes = [array.size for array in ws]
     table = _table(np.array(columns, np.uint64), where)
-    recorded = graph.recording()
+    recorded = cuda_graph.recording()
     args = {
         "sizes": _table(np.array(sizes, np.int64), where),
         "lr": recorded.inputs["rates"] if recorded else _table(np.array(lrs, T), where),
@@ -115,6 +115,6 @@ def _table(values: np.ndarray, where: str) -> Any:
             while len(_tables) >= MOST_TABLES:
                 del _tables[next(iter(_tables))]
         _tables[key] = table
-    if recorded := graph.recording():
+    if recorded := cuda_graph.recording():
         recorded.keep(table)
     return table

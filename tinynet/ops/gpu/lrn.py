@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.cuda import launch
+from tinynet.backend.launch import launch
+from tinynet.backend.layout import batch_first, batch_last
 from tinynet.ops.gpu import FULL, THREADS, blocks, pictures_first, same_place, t, window_numbers
 from tinynet.ops.gpu.elementwise import relu_backward
 from tinynet.ops.gpu.max_pool import max_pool_backward, max_pool_forward
-from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.window import Pair
 
 LARGEST_SIZE = 63  # of a window, in the kernels

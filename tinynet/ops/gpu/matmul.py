@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import device, graph
+from tinynet.backend import cuda_graph, device
+from tinynet.backend.precision import check_precision_on
 from tinynet.ops.gpu import same_place
-from tinynet.ops.precision import check_precision_on
 
 # for float32: the name of cuBLAS's compute type. It knows no three products of TF32; FAST_16BF may use TF32 where
 # cuBLAS finds that faster
@@ -37,7 +37,7 @@ def matmul(a: Any, b: Any, out: Any = None, precision: str = "fp32") -> Any:
         )
     if dtype == np.float32:
         check_precision_on(device.device_of(a), precision)
-    if recorded := graph.recording():
+    if recorded := cuda_graph.recording():
         recorded.outside(lambda: _products(a, b, out, precision))
     else:
         _products(a, b, out, precision)

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.cuda import launch
+from tinynet.backend.launch import launch
+from tinynet.backend.layout import batch_first, batch_last
 from tinynet.ops.gpu import LARGEST_GRID, pictures_first, same_place, t, window_numbers
-from tinynet.ops.layout import batch_first, batch_last
 from tinynet.ops.max_pool import index_type
 from tinynet.ops.window import Pair
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import device
-from tinynet.cuda import launch
+from tinynet.backend import device
+from tinynet.backend.launch import launch
 from tinynet.ops.gpu import THREADS, blocks, pictures_first, same_place, t
 
 BLOCK = 32, 32  # as the kernel wants it

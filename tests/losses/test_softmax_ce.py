@@ -1,0 +1,107 @@
+import math
+
+import numpy as np
+import oracles
+import pytest
+from checks import assert_close, error_text, same_bits
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from strategies import DTYPES, Filling, fillings, numbers
+
+from tinynet import gradcheck
+from tinynet.losses import SoftmaxCE
+
+sizes = st.integers(1, 6)
+LABEL_DTYPES = st.sampled_from([np.int64, np.int32, np.uint8, np.int8, np.uint64])
+
+
+def labels_for(N, K, seed):
+    return np.random.default_rng(seed).integers(0, K, N)
+
+
+@given(sizes, sizes, fillings, LABEL_DTYPES, st.sampled_from([1.0, 30.0]))
+@example(1, 5, Filling(np.float64, "negative strides"), np.int64, 1.0)
+@example(4, 3, Filling(np.float32, "Fortran order"), np.uint8, 1.0)
+def test_agrees_with_the_definition(N, K, filling, label_dtype, scale):
+    logits = filling.x((N, K)) * filling.dtype(scale)
+    labels = labels_for(N, K, filling.seed).astype(label_dtype)
+    before = logits.copy(), labels.copy()
+    layer = SoftmaxCE()
+
+    loss = layer(logits, labels)
+    dlogits = layer.backward()
+
+    expected_loss, expected = oracles.softmax_ce(logits, labels.tolist())
+    assert type(loss) is float
+    assert_close(loss, expected_loss, filling.dtype)
+    assert_close(dlogits, expected, filling.dtype)
+    assert dlogits.dtype == logits.dtype
+    assert same_bits(logits, before[0])
+    assert same_bits(labels, before[1])
+    assert np.array_equal(layer.backward(), dlogits)
+    tripled = layer.backward(np.float64(3))
+    assert_close(tripled, 3 * expected, filling.dtype)
+    assert tripled.dtype == logits.dtype
+
+
+@settings(max_examples=10)
+@given(sizes, st.integers(2, 6), fillings)
+def test_gradcheck(N, K, filling):
+    report = gradcheck(SoftmaxCE(), filling.x((N, K)), labels_for(N, K, filling.seed))
+    assert report.kinks == []
+    assert report.checked["x"] == N * K
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shift", [1e4, -1e4])
+def test_stable_for_huge_logits(dtype, shift):
+    layer = SoftmaxCE()
+    logits = np.array([[shift, 0, shift - 1], [0, 1, 2]], dtype)
+    loss, dlogits = layer(logits, [1, 2]), layer.backward()
+    expected_loss, expected = oracles.softmax_ce(logits, [1, 2])
+    assert math.isfinite(loss)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert_close(dlogits, expected, dtype)
+
+
+def test_both_extremes_in_one_row():
+    layer = SoftmaxCE()
+    assert layer(np.array([[1e4, -1e4]]), [1]) == 2e4
+    assert np.array_equal(layer.backward(), [[1, -1]])
+    assert layer(np.array([[1e4, -1e4]]), [0]) == 0
+    assert np.array_equal(layer.backward(), [[0, 0]])
+
+
+def test_chance_level():
+    assert SoftmaxCE()(np.zeros((7, 10)), np.arange(7)) == pytest.approx(math.log(10), rel=1e-14)
+
+
+def test_labels_may_be_a_list():
+    logits = numbers((3, 4))
+    assert SoftmaxCE()(logits, [3, 0, 2]) == SoftmaxCE()(logits, np.array([3, 0, 2]))
+
+
+@pytest.mark.parametrize(("labels", "found"), [([0, 3, 9], "3 at index 1"), ([0, 2, -1], "-1 at index 2")])
+def test_labels_out_of_range(labels, found):
+    text = error_text(lambda: SoftmaxCE()(np.zeros((3, 3), np.float32), labels), ValueError)
+    assert text == f"SoftmaxCE: expected labels in [0, 3), got {found}"
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.0], [True, False], ["0", "1"]])
+def test_labels_of_a_wrong_dtype(labels):
+    text = error_text(lambda: SoftmaxCE()(np.zeros((2, 3), np.float32), labels), TypeError)
+    got = np.asarray(labels).dtype
+    assert text == f"SoftmaxCE: expected labels of an integer dtype, got {got}; of one-hot rows take .argmax(1)"
+
+
+@pytest.mark.parametrize("labels", [[0], [0, 1, 2], [[0], [1]], [[0, 1]], 1])
+def test_labels_of_a_wrong_shape(labels):
+    text = error_text(lambda: SoftmaxCE()(np.zeros((2, 3), np.float32), labels), ValueError)
+    assert text.startswith("SoftmaxCE: expected labels of shape (2,)")
+    assert text.endswith(f"got {np.shape(labels)}")
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 1, 1)])
+def test_wrong_shape_of_logits(shape):
+    text = error_text(lambda: SoftmaxCE()(np.zeros(shape, np.float32), [0, 1]), ValueError)
+    assert text == f"SoftmaxCE: expected x of shape (N, K), got {shape}"

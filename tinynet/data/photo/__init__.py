@@ -1,0 +1,1 @@
+"""A folder of photographs: found, decoded, kept in a cache, divided in two."""

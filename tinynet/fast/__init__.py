@@ -1,0 +1,1 @@
+"""Speed put on from outside: neighbouring layers in one pass over memory."""

@@ -1,0 +1,1 @@
+"""Looking at a net: its summary, its features, and whether its gradients are right."""

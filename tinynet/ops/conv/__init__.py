@@ -1,0 +1,1 @@
+"""The ways to compute a convolution beside the lesson's im2col, and the choice among them."""

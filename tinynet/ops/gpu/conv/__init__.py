@@ -1,0 +1,1 @@
+"""The choice among the ways to compute a convolution, on a GPU."""
