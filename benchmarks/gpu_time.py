@@ -165,8 +165,8 @@ class Jobs(NamedTuple):
         return forward, backward
 
     def recorded(self, net: str, batch_size: int, precision: str, against: Sequence[str]) -> Any:
-        """The step of `Trainer(graph=True)`: tinynet.training.step records it as CUDA graphs. Beside it the plain one; `against`
-        is not used."""
+        """The step of `Trainer(graph=True)`: tinynet.training.step records it as CUDA graphs. Beside it the plain one;
+        `against` is not used."""
         TrainingStep = importlib.import_module("tinynet.training.step").TrainingStep
         x, labels = gpu_nets.batch(net, batch_size)
         calls, there = {}, device.to_device(x, self.where)

@@ -105,8 +105,8 @@ def slowed(item: str) -> tuple[str, float]:
 
 
 def device_names(devices: str) -> tuple[str, ...]:
-    """What --devices says, as tinynet.backend.device has it: "0,1" is ("cuda:0", "cuda:1"). ValueError for what it cannot say,
-    or for more devices than the nets have towers."""
+    """What --devices says, as tinynet.backend.device has it: "0,1" is ("cuda:0", "cuda:1"). ValueError for what it
+    cannot say, or for more devices than the nets have towers."""
     each = devices.split(",")
     if len(each) > TOWERS or not all(one == "cpu" or (one.isascii() and one.isdecimal()) for one in each):
         raise ValueError(devices)

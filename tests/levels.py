@@ -25,10 +25,11 @@ TESTS = Path(__file__).resolve().parent
 # Whatever compares computed numbers. The rest draws, reads files and talks, the same way on every processor; and the
 # kernels of tests/kernels and tests/gpu are compiled by g++ for its default processor, whatever the level is.
 NUMERICAL = (
-    *("ops", "layers", "models", "parallel", "data/test_augment.py", "data/test_loader.py", "data/test_statistics.py"),
+    *("fast", "inspect", "layers", "losses", "models", "ops", "optim", "parallel", "test_against_torch.py"),
+    *("data/test_augment.py", "data/test_loader.py", "data/test_statistics.py", "training/test_evaluate.py"),
+    *("training/test_trainer.py", "test_bounds.py", "test_mutations.py", "test_random.py"),
     *("kernels/test_lrn_kernels.py", "kernels/test_softmax_ce_kernels.py", "gpu/test_layers_on_a_gpu.py"),
-    *("gpu/test_towers.py", "test_against_torch.py", "test_bounds.py", "test_evaluate.py", "test_features.py"),
-    *("test_gradcheck.py", "test_init.py", "test_mutations.py", "test_optim.py", "test_random.py", "test_train.py"),
+    "gpu/test_towers.py",
 )
 
 

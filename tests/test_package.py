@@ -21,7 +21,7 @@ assert "cupy" not in sys.modules
 for stem in sys.argv[1:]:
     assert "__global__" in tinynet.backend.launch.kernel_path(stem).read_text(encoding="utf-8"), stem
 net = tinynet.models.alexnet_mini(image_size=28)
-loss = tinynet.layers.SoftmaxCE()
+loss = tinynet.losses.SoftmaxCE()
 first = loss(net(np.ones((2, 3, 28, 28), np.float32)), np.array([1, 2]))
 assert net.backward(loss.backward()).shape == (2, 3, 28, 28)
 print("fine", first)

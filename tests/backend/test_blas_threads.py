@@ -19,7 +19,8 @@ TRAINING = """
 import os, sys, threading
 import numpy as np
 import tinynet
-from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential, SoftmaxCE
+from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
+from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
 
 def trained(seed):

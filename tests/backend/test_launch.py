@@ -7,7 +7,7 @@ from tinynet.backend import launch
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """installed(files): tinynet.backend.launch as if the package were tmp_path/tinynet, with these (empty) files around it."""
+    """installed(files): the launcher as if the package were tmp_path/tinynet, with these (empty) files around it."""
     monkeypatch.setattr(launch, "_PACKAGE", tmp_path / "tinynet")
 
     def lay_out(*files):
@@ -40,6 +40,7 @@ def test_missing_sources_are_an_error(installed, tmp_path):
 
 def test_an_unknown_stem_is_an_error():
     with pytest.raises(
-        FileNotFoundError, match=r"no CUDA source conv3d\.cu in .*kernels; it has augment, conv2d, dropout, "
+        FileNotFoundError,
+        match=r"no CUDA source conv3d\.cu in .*kernels; it has augment, dropout, elementwise, ",
     ):
         launch.kernel_path("conv3d")

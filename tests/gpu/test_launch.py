@@ -7,7 +7,8 @@ import pytest
 from checks import error_text
 from strategies import numbers
 
-from tinynet.backend import device, launch
+from tinynet.backend import device
+from tinynet.backend import launch as launcher
 from tinynet.backend.device import checked_device, to_cpu, to_device
 from tinynet.backend.launch import launch, signature
 from tinynet.errors import DeviceError, DeviceMemoryError
@@ -81,11 +82,11 @@ def test_an_unknown_kernel():
     assert message in error_text(lambda: signature("elementwise", "add_bias"), LookupError)
 
 
-@pytest.mark.parametrize("stem", launch.kernel_stems())
+@pytest.mark.parametrize("stem", launcher.kernel_stems())
 def test_every_signature_can_be_read(stem):
     from cuda_on_cpu import kernel_names
 
-    for expression in kernel_names(launch.kernel_path(stem)):
+    for expression in kernel_names(launcher.kernel_path(stem)):
         parameters = signature(stem, expression)
         assert parameters
         for parameter in parameters:
@@ -98,11 +99,11 @@ def test_a_changed_header_is_another_program(gpu, monkeypatch):
     compile_ = gpu.RawModule
     monkeypatch.setattr(gpu, "RawModule", lambda **given: seen.append(given["options"]) or compile_(**given))
     add_bias()
-    headers = type(launch.kernel_folder()).read_bytes
-    monkeypatch.setattr(type(launch.kernel_folder()), "read_bytes", lambda path: headers(path) + b"// changed")
+    headers = type(launcher.kernel_folder()).read_bytes
+    monkeypatch.setattr(type(launcher.kernel_folder()), "read_bytes", lambda path: headers(path) + b"// changed")
     add_bias()
     assert len(seen) == 1  # compiled once a process and device
-    launch._compiled.cache_clear()
+    launcher._compiled.cache_clear()
     add_bias()
     assert len(seen) == 2
     assert seen[0] != seen[1]

@@ -39,7 +39,7 @@ def under(case, N, padded):
 
 
 def test_source():
-    check_source("conv2d", globals(), "tinynet/ops/im2col.py")
+    check_source("im2col", globals(), "tinynet/ops/im2col.py")
 
 
 @both_dtypes

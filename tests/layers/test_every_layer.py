@@ -5,7 +5,7 @@ import pytest
 from checks import error_text, run_python
 from strategies import DTYPES, distinct_numbers
 
-from tinynet import layers
+from tinynet import layers, losses
 from tinynet.errors import BackwardBeforeForwardError, NonFiniteError
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool, ReLU, Sequential
 from tinynet.losses import SoftmaxCE
@@ -28,7 +28,7 @@ METHODS = {
     "output_shape": "y.shape = output_shape(x.shape)",
 }
 
-exported = [getattr(layers, name) for name in layers.__all__]
+exported = [getattr(package, name) for package in (layers, losses) for name in package.__all__]
 CLASSES = [one for one in exported if isinstance(one, type) and issubclass(one, Layer) and one is not Layer]
 every_layer = pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 

@@ -6,7 +6,8 @@ import pytest
 from checks import assert_close, same_bits
 from strategies import DTYPES, numbers
 
-from tinynet.layers import Parameter, layer
+from tinynet.layers import Parameter
+from tinynet.layers import parameter as module
 
 A, B = numbers((3, 5)), numbers((5, 4), seed=1)
 
@@ -20,13 +21,13 @@ def parameter_of(dtype=np.float64, grad=2.0):
 @pytest.fixture
 def straight(monkeypatch):
     """The `out` of every product: the gradient itself, or None."""
-    places, matmul = [], layer.matmul
+    places, matmul = [], module.matmul
 
     def noting(a, b, out=None, precision="fp32"):
         places.append(out)
         return matmul(a, b, out=out, precision=precision)
 
-    monkeypatch.setattr(layer, "matmul", noting)
+    monkeypatch.setattr(module, "matmul", noting)
     return places
 
 

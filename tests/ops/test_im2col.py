@@ -6,7 +6,7 @@ from hypothesis import example, given
 from strategies import Filling, Window, convolutions, fillings, numbers
 
 from tinynet.layers import col2im, im2col
-from tinynet.ops import im2col
+from tinynet.ops import im2col as module
 
 LOPSIDED = Window(2, 3, 6, 7, (3, 2), (2, 1), (1, 2), (1, 2))
 
@@ -16,8 +16,8 @@ def sizes(window):
 
 
 def test_is_public():
-    assert im2col is im2col.im2col
-    assert col2im is im2col.col2im
+    assert im2col is module.im2col
+    assert col2im is module.col2im
 
 
 @given(convolutions(), fillings)

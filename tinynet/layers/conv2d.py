@@ -29,9 +29,10 @@ class Conv2d(WithPrecision):
     which takes fewer multiplications. `path` tells which; each name forces its way. See `tinynet.ops.conv.choose`.
     precision: of the products on a GPU, forward and backward; see `tinynet.backend.precision`.
 
-    Every size is a whole number or a pair (h, w). Initial values: He's normal for weight (`tinynet.layers.init.he_normal`), 0
-    for bias. Raises ValueError if groups does not divide both numbers of channels, the kernel does not fit, or the
-    algorithm or the precision is unknown, or the algorithm "winograd" for a kernel that it cannot do.
+    Every size is a whole number or a pair (h, w). Initial values: He's normal for weight
+    (`tinynet.layers.init.he_normal`), 0 for bias. Raises ValueError if groups does not divide both numbers of channels,
+    the kernel does not fit, or the algorithm or the precision is unknown, or the algorithm "winograd" for a kernel that
+    it cannot do.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Conv2d(WithPrecision):
     @algorithm.setter
     def algorithm(self, algorithm: str) -> None:
         if algorithm not in choose.ALGORITHMS:
-            raise ValueError(f"{self}: expected an algorithm out of {conv_paths.ALGORITHMS}, got {algorithm!r}")
+            raise ValueError(f"{self}: expected an algorithm out of {choose.ALGORITHMS}, got {algorithm!r}")
         if algorithm == "winograd" and not choose.tile((1, 1, 1, 1), self.weight.shape, self.window):
             raise ValueError(
                 f"{self}: expected for algorithm='winograd' a kernel of 2 to 7 rows and as many columns, each divided "

@@ -15,9 +15,9 @@ class Linear(WithPrecision):
     x: (N, in_features), y: (N, out_features), weight: (out_features, in_features), bias: (out_features,).
     backward: dweight = dy.T @ x, dbias = the sum of dy over the batch, dx = dy @ weight.
 
-    Initial values: He's normal for weight (`tinynet.layers.init.he_normal`), 0 for bias. precision: of the three products on a
-    GPU, see `tinynet.backend.precision`; "tf32x3" is computed as "fp32", for cuBLAS has no such product. Raises ValueError
-    for an unknown precision.
+    Initial values: He's normal for weight (`tinynet.layers.init.he_normal`), 0 for bias. precision: of the three
+    products on a GPU, see `tinynet.backend.precision`; "tf32x3" is computed as "fp32", for cuBLAS has no such product.
+    Raises ValueError for an unknown precision.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, seed: int = 0, precision: str = "fp32"):

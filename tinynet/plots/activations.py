@@ -23,9 +23,9 @@ def activation_maps(activations: Mapping[str, ArrayLike], picture: np.ndarray, m
     a line. Each row has its own scale, which stands at its left: from black, 0, to the row's largest value in white; of
     a layer with values below 0 from orange, negative, over white, 0, to purple, positive.
 
-    activations: {name: array} in the net's order, as `tinynet.inspect.features.activations` gives for one picture; picture:
-    what the net got of it, (C, H, W) uint8, C = 1 or 3. Raises ValueError for other shapes, no layer, maps below 1, NaN
-    or infinity.
+    activations: {name: array} in the net's order, as `tinynet.inspect.features.activations` gives for one picture;
+    picture: what the net got of it, (C, H, W) uint8, C = 1 or 3. Raises ValueError for other shapes, no layer, maps
+    below 1, NaN or infinity.
     """
     check_pictures("activation_maps", np.asarray(picture), "(C, H, W)", "picture")
     outputs = {name: _checked(name, output) for name, output in activations.items()}

@@ -26,8 +26,8 @@ def nearest_neighbours(
     nearest first: Krizhevsky et al. 2012, figure 4, right. One of another class has a dashed orange frame and a ✗.
 
     queries: (Q, C, H, W) uint8, C = 1 or 3; neighbours: (Q, k, C, H, W) uint8; query_labels: (Q,) and
-    neighbour_labels: (Q, k), in [0, K); classes: K names. `tinynet.inspect.features.nearest` finds them. Raises ValueError for
-    others.
+    neighbour_labels: (Q, k), in [0, K); classes: K names. `tinynet.inspect.features.nearest` finds them. Raises
+    ValueError for others.
     """
     check_pictures("nearest_neighbours", queries, "(Q, C, H, W)", "queries")
     check_pictures("nearest_neighbours", neighbours, "(Q, k, C, H, W)", "neighbours")

@@ -47,10 +47,11 @@ class TrainingStep:
     device changes a weight any more, in no later step of this TrainingStep, so that the host, though it hears of it
     some steps later, finds the layer where it began. Labels that are on a GPU must stay as they are until then.
 
-    With graph=True the step is recorded as CUDA graphs (`tinynet.backend.cuda_graph`) when a batch of the largest size comes for the
-    second time, and replayed from then on. What a replay must not take from the recording, it reads from memory that
-    is written before: x, labels, the step's number for dropout, learning rates. Should anything else have changed, an
-    array that was moved, momentum, a layer's mode, the step is run and then recorded anew. Smaller batches are run.
+    With graph=True the step is recorded as CUDA graphs (`tinynet.backend.cuda_graph`) when a batch of the largest
+    size comes for the second time, and replayed from then on. What a replay must not take from the recording, it reads
+    from memory that is written before: x, labels, the step's number for dropout, learning rates. Should anything else
+    have changed, an array that was moved, momentum, a layer's mode, the step is run and then recorded anew. Smaller
+    batches are run.
 
     Raises ValueError for graph=True and a model that is not on one GPU.
     """

@@ -543,7 +543,7 @@ def test_a_bar_on_a_terminal(folder, tmp_path):
     fill(folder, cat=2, dog=2)
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    code = "import sys; from tinynet.data.photo.album import photos; photos(sys.argv[1], cache_dir=sys.argv[2], progress=True)"
+    code = "import sys; from tinynet.data import photos; photos(sys.argv[1], cache_dir=sys.argv[2], progress=True)"
     subprocess.run([sys.executable, "-c", code, folder, tmp_path / "cache"], stderr=theirs, check=True)
     os.close(theirs)
     shown = b""
@@ -557,7 +557,7 @@ def test_a_bar_on_a_terminal(folder, tmp_path):
 def test_ctrl_c_ends_the_build_and_leaves_nothing_unfinished(folder, tmp_path):
     fill(folder, cat=3, dog=3)
     code = (
-        "import os, sys, threading, tinynet.data.photo.cache_build as build; from tinynet.data.photo.album import photos\n"
+        "import os, sys, threading, tinynet.data.photo.cache_build as build; from tinynet.data import photos\n"
         "real = build.read_picture\n"
         "def read(*args, **options):\n"
         "    os.write(1, b'decoding\\n')\n"  # one call: two threads' lines never mix

@@ -57,9 +57,9 @@ def photos(
     pictures, at least one and not all, become the validation set, in the order of the SHA-256 of their paths from
     `folder`: on every machine the same ones.
 
-    Decoded pictures are kept in a cache (see `tinynet.data.photo.cache`), in cache_dir or else `cache_folder()`, and decoded
-    again when a file changes. With progress, a bar on stderr if that is a terminal. Files that are no picture or have a
-    side under 8 pixels are named in `skipped`.
+    Decoded pictures are kept in a cache (see `tinynet.data.photo.cache`), in cache_dir or else `cache_folder()`, and
+    decoded again when a file changes. With progress, a bar on stderr if that is a terminal. Files that are no picture
+    or have a side under 8 pixels are named in `skipped`.
 
     Raises FileNotFoundError or NotADirectoryError if there is no such folder; ValueError for another layout, such as
     halves of unknown names, fewer than two classes, a class without enough pictures that can be read, one folder as

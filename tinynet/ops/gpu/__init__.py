@@ -1,7 +1,8 @@
 """The ops on a GPU: each module has the functions of its namesake in tinynet.ops, and launches kernels/<name>.cu.
 
 Only launches are here: sizes of grids and blocks, and memory for results. What a kernel computes, and which launch
-suits it, stands at the top of its source. Memory order is that of the CPU, the batch innermost (`tinynet.backend.layout`).
+suits it, stands at the top of its source. Memory order is that of the CPU, the batch innermost
+(`tinynet.backend.layout`).
 """
 
 from typing import Any

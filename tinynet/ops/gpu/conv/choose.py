@@ -1,4 +1,4 @@
-"""Convolution on a GPU: launches of kernels/panels.cu, an implicit matrix product. CPU twin: tinynet/ops/conv/choose.py.
+"""Convolution on a GPU: launches of kernels/panels.cu, an implicit matrix product. CPU twin: ops/conv/choose.py.
 
 There is one way here, whatever algorithm the layer names. The precision decides which instances of the kernels run, and
 the sizes which of their tiles.
