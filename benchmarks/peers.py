@@ -26,17 +26,26 @@ class BenchmarkError(Exception):
 
 
 class Peer:
-    """One worker process; `ask` calls a method of its worker. A context manager, which ends the process."""
+    """One worker process; `ask` calls a method of its worker. A context manager, which ends the process.
 
-    def __init__(self, library: str, threads: int):
+    checkout: the root of another checkout of tinynet, whose worker and package then run instead of this one's.
+    """
+
+    def __init__(self, library: str, threads: int, checkout: Path | None = None):
         self.library, self.threads = library, threads
-        script = Path(__file__).with_name(f"worker_{library}.py")
+        folder, places = Path(__file__).parent, os.environ.get("PYTHONPATH")
+        if checkout is not None:
+            folder, places = checkout / "benchmarks", str(checkout)
         self.process = subprocess.Popen(
-            [sys.executable, str(script)],
+            [sys.executable, str(folder / f"worker_{library}.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))},
+            env={
+                **os.environ,
+                **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+                **({"PYTHONPATH": places} if places else {}),
+            },
             start_new_session=True,  # Ctrl-C is the parent's alone
         )
 
@@ -92,10 +101,14 @@ def task(args: Namespace, batch_size: int, image_size: int | None = None, peak: 
 
 
 @contextmanager
-def validated(task: Task, libraries: Sequence[tuple[str, int]]) -> Iterator[list[Peer]]:
-    """A process for each (library, threads), all holding the task's net. BenchmarkError if one computes it wrongly."""
+def validated(
+    task: Task, libraries: Sequence[tuple[str, int]], checkouts: Sequence[Path | None] | None = None
+) -> Iterator[list[Peer]]:
+    """A process for each (library, threads), all holding the task's net; of the `checkouts`, where there are any.
+    BenchmarkError if one computes it wrongly."""
     with ExitStack() as stack:
-        peers = [stack.enter_context(Peer(library, threads)) for library, threads in libraries]
+        roots = checkouts or [None] * len(libraries)
+        peers = [stack.enter_context(Peer(*each, root)) for each, root in zip(libraries, roots, strict=True)]
         for peer in peers:
             peer.ask("load", folder=task.folder)
             errors = peer.ask("check")
