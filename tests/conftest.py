@@ -11,6 +11,7 @@ from cuda_on_cpu import why_not
 from hypothesis import HealthCheck, settings
 
 from tinynet.backend.threads import get_num_threads, set_num_threads
+from tinynet.cli import main as tinynet_main
 
 # a fixed choice of examples where a failure must be repeatable by pushing again; a fresh one at everyone's desk
 settings.register_profile(
@@ -90,8 +91,7 @@ def kernels_folder(tmp_path_factory):
 
 @pytest.fixture
 def program(monkeypatch, tmp_path):
-    """main(*arguments) in this process, in an empty folder."""
-    monkeypatch.syspath_prepend(PROGRAM.parent)
+    """examples/train_alexnet.py with these arguments, in this process, in an empty folder. Gives its exit code."""
     spec = importlib.util.spec_from_file_location("train_alexnet", PROGRAM)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -101,7 +101,18 @@ def program(monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "argv", ["train_alexnet.py", *map(str, arguments)])
         return module.main()
 
-    main.module, main.parts = module, sys.modules["parts"]
+    return main
+
+
+@pytest.fixture
+def tinynet_program(monkeypatch, tmp_path):
+    """The command `tinynet` with these arguments, in this process, in an empty folder. Gives its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def main(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tinynet", *map(str, arguments)])
+        return tinynet_main()
+
     return main
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from training.test_trainer import trainer
 
 from tinynet import data
+from tinynet.cli import building
 from tinynet.io.checkpoints import load_metadata, load_weights, read_checkpoint, save_weights
 from tinynet.layers import Conv2d, Sequential
 from tinynet.models import alexnet_mini
@@ -84,7 +85,7 @@ def test_photographs_without_model_train_the_papers_net_on_its_own_crops(program
         def fit(self, resume=None):
             return {}
 
-    monkeypatch.setattr(program.module, "Trainer", Spy)
+    monkeypatch.setattr("tinynet.cli.train.Trainer", Spy)
     options = () if preset == "paper" else ("--preset", preset)
     assert program("--data", album, "--batch-size", 2, *options) == 0
     size = 227 if preset == "paper" else 224
@@ -320,7 +321,7 @@ def test_evaluation_gives_what_training_measured(quick, capfd):
 
 def test_the_mean_picture_travels_with_the_weights(quick, capfd, monkeypatch, album):
     """As in the paper's net, which is too large for a test."""
-    usual = quick.parts.input_scale
+    usual = building.input_scale
 
     def with_mean_picture(args, train_set):
         args.model, args.preset, before = "alexnet", "paper", (args.model, args.preset)
@@ -329,7 +330,7 @@ def test_the_mean_picture_travels_with_the_weights(quick, capfd, monkeypatch, al
         finally:
             args.model, args.preset = before
 
-    monkeypatch.setattr(quick.module, "input_scale", with_mean_picture)
+    monkeypatch.setattr("tinynet.cli.train.input_scale", with_mean_picture)
     assert quick("--data", album, *MINI, "--lr", 1e-6, "--out", "run") == 0
     last = [record for record in log("run") if record["event"] == "epoch"][-1]
     (album / "cats" / "0.png").unlink()  # it may have been learned from: another mean picture, if it were made again
@@ -337,7 +338,7 @@ def test_the_mean_picture_travels_with_the_weights(quick, capfd, monkeypatch, al
     assert quick("--evaluate", "run", "--data", album) == 0
     output = capfd.readouterr()
     assert "warning: these are not the pictures of the training run" in output.err
-    mean = quick.parts.unpack_mean(load_metadata("run")["mean"])
+    mean = building.unpack_mean(load_metadata("run")["mean"])
     assert mean.shape == (3, 37, 37)
     assert 0.3 < mean.mean() < 0.7
     assert last["val_loss"] > 0

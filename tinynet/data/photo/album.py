@@ -47,6 +47,7 @@ def photos(
     val_share: float = 0.2,
     cache_dir: str | os.PathLike | None = None,
     progress: bool = False,
+    found: Found | None = None,
 ) -> Photos:
     """The pictures in folder/CLASS/*, or in folder/train/CLASS/* and folder/val/CLASS/* (validation or test will do),
     each scaled and cropped to size x size pixels as `tinynet.data.photo.decode.fit` does.
@@ -59,7 +60,8 @@ def photos(
 
     Decoded pictures are kept in a cache (see `tinynet.data.photo.cache`), in cache_dir or else `cache_folder()`, and
     decoded again when a file changes. With progress, a bar on stderr if that is a terminal. Files that are no picture
-    or have a side under 8 pixels are named in `skipped`.
+    or have a side under 8 pixels are named in `skipped`. `found`: what `find_photos(folder)` gave, if it was looked
+    through just before.
 
     Raises FileNotFoundError or NotADirectoryError if there is no such folder; ValueError for another layout, such as
     halves of unknown names, fewer than two classes, a class without enough pictures that can be read, one folder as
@@ -71,7 +73,7 @@ def photos(
     if isinstance(val_share, bool) or not isinstance(val_share, (int, float, np.number)) or not 0 < val_share < 1:
         raise ValueError(f"photos: expected val_share to be a number above 0 and below 1, got {val_share!r}")
     folder = Path(folder)
-    found = find_photos(folder)
+    found = found or find_photos(folder)
     root = (Path(cache_dir) if cache_dir is not None else cache_folder()) / "photos"
     if any(above.exists() and above.samefile(folder) for above in Path(os.path.realpath(root)).parents):
         raise ValueError(f"photos: expected a cache_dir outside of the pictures' folder, got {root.parent}")

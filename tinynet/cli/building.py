@@ -1,17 +1,18 @@
-"""The parts of a run of train_alexnet.py, each as its options say."""
+"""The parts of a run, each as its options say."""
 
-import argparse
 import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from options import PHOTOS, slowed
-from screen import warn
 
 from tinynet import data, plots
+from tinynet.cli.defaults import PHOTOS
+from tinynet.cli.screen import warn
+from tinynet.cli.values import slowed
 from tinynet.data import Augment, CentreCrop, Dataset
 from tinynet.io.checkpoints import layer_names
 from tinynet.layers import Layer
@@ -26,10 +27,10 @@ DROPS = 0.6, 0.85  # of the epochs, where --schedule step takes a tenth of the l
 SHOWN = 10  # skipped files that are named on the screen
 
 
-def pictures(args: argparse.Namespace) -> tuple[Dataset, Dataset, dict[str, Any]]:
+def pictures(args: SimpleNamespace) -> tuple[Dataset, Dataset, dict[str, Any]]:
     """(to learn from, to validate on, {"train": what tells this set from another, "validation": the same})."""
     if args.data_kind == PHOTOS:
-        found = data.photos(args.data, size=stored_size(args.image_size), progress=not args.quiet)
+        found = data.photos(args.data, size=stored_size(args.image_size), progress=not args.quiet, found=args.found)
         for skipped in found.skipped[:SHOWN]:
             warn(f"skipped {skipped.path}: {skipped.reason}")
         if found.skipped:
@@ -50,7 +51,7 @@ def stored_size(image_size: int) -> int:
     return 256 if image_size == 227 else round(image_size * 256 / 224)
 
 
-def outputs(args: argparse.Namespace, train_set: Dataset) -> int:
+def outputs(args: SimpleNamespace, train_set: Dataset) -> int:
     """Of the net: the data's classes, or --num-classes if they are more."""
     classes = len(train_set.classes)
     if args.num_classes and args.num_classes < classes:
@@ -95,7 +96,7 @@ class Trace:
             say(f"trace  of step {STEP} in {self.path} and {self.picture}")
 
 
-def traces(args: argparse.Namespace, model: Any) -> list[Trace]:
+def traces(args: SimpleNamespace, model: Any) -> list[Trace]:
     """What --trace asks for. Raises ValueError for a net that is not split."""
     if not args.trace:
         return []
@@ -106,7 +107,7 @@ def traces(args: argparse.Namespace, model: Any) -> list[Trace]:
     return [Trace(model, args.trace)]
 
 
-def input_scale(args: argparse.Namespace, train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def input_scale(args: SimpleNamespace, train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """(mean, std): of each channel; for the paper's net the mean picture, and 0-255 as they are (section 2)."""
     if args.model == "alexnet" and args.preset == "paper":
         # as float32, as which it is kept with the weights
@@ -114,7 +115,7 @@ def input_scale(args: argparse.Namespace, train_set: Dataset) -> tuple[np.ndarra
     return data.channel_statistics(train_set)
 
 
-def training_view(args: argparse.Namespace, train_set: Dataset) -> CentreCrop | Augment:
+def training_view(args: SimpleNamespace, train_set: Dataset) -> CentreCrop | Augment:
     if args.augment == "none":
         return CentreCrop(args.image_size)
     padding = args.image_size // 8 if args.image_size == train_set.image_size[0] else 0
@@ -144,7 +145,7 @@ def freeze(model: Layer, layers: list[str]) -> None:
 
 
 def about_weights(
-    args: argparse.Namespace, config: dict[str, Any], train_set: Dataset, mean: np.ndarray, std: np.ndarray
+    args: SimpleNamespace, config: dict[str, Any], train_set: Dataset, mean: np.ndarray, std: np.ndarray
 ) -> dict[str, Any]:
     """For whoever uses them: the net, its input and classes, the pictures that it learned from; JSON can hold it."""
     return {

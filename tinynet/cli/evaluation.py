@@ -1,12 +1,11 @@
-"""--evaluate of train_alexnet.py: how good nets are that were trained before, alone or together."""
+"""How good nets are that were trained before, alone or together."""
 
-import argparse
+from types import SimpleNamespace
 from typing import Any
 
-from options import device_names
-from parts import network, pictures, unpack_mean
-from screen import warn
-
+from tinynet.cli.building import network, pictures, unpack_mean
+from tinynet.cli.screen import warn
+from tinynet.cli.usage import checked, completed, device_names, refuse_beside
 from tinynet.data import CentreCrop, Dataset, Loader, TenCrop
 from tinynet.io.checkpoints import load_metadata, load_pretrained
 from tinynet.training.evaluate import evaluate
@@ -15,10 +14,24 @@ from tinynet.training.progress import say
 Metadata = dict[str, Any]
 
 NET = ("model", "preset", "num_classes", "in_channels", "image_size")
+BESIDE = {
+    *("evaluate", "data", "data_dir", "train_size", "val_size", "seed"),
+    *("batch_size", "ten_crop", "workers", "quiet", "devices", "precision"),
+}  # --evaluate of examples/train_alexnet.py
 NEEDED = {*NET, "data", "data_kind", "classes", "mean", "std", "fingerprints"}
 
 
-def measure(args: argparse.Namespace) -> None:
+def evaluate_beside_training(given: dict[str, Any]) -> int:
+    """--evaluate of examples/train_alexnet.py. Gives the exit code."""
+    checked(given)
+    refuse_beside(given, "evaluate", BESIDE, "the net and its input are what the file says")
+    args = completed(given, few_photos="alexnet")
+    args.ten_crop = given.get("ten_crop", False)
+    measure(args)
+    return 0
+
+
+def measure(args: SimpleNamespace) -> None:
     """The error of one net, or of several nets' mean, on the validation pictures."""
     about = [load_metadata(path) for path in args.evaluate]
     check_alike(args.evaluate, about)
@@ -55,7 +68,7 @@ def check_alike(paths: list[Any], about: list[Metadata]) -> None:
                 raise ValueError(f"{path}: expected the same {key} as in {paths[0]}, got {got}")
 
 
-def validation_pictures(args: argparse.Namespace, about: list[Metadata]) -> Dataset:
+def validation_pictures(args: SimpleNamespace, about: list[Metadata]) -> Dataset:
     """Those of the training run, unless told otherwise."""
     first = about[0]
     args.image_size, args.model, args.preset = (first[key] for key in ("image_size", "model", "preset"))

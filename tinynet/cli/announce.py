@@ -1,28 +1,49 @@
-"""What train_alexnet.py says on the screen, beside the lines of the training itself."""
+"""What a run says before training: a line each for the data, the net, what it takes, the learning, the folder."""
 
-import argparse
-import shlex
-import sys
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 import tinynet
+from tinynet.cli.building import network
+from tinynet.cli.defaults import FEW, PHOTOS
+from tinynet.cli.screen import warn
 from tinynet.data import Loader
+from tinynet.layers.layer import Layer
 from tinynet.parallel import Split
 from tinynet.training.evaluate import evaluation_mode
 from tinynet.training.progress import say
 
 
-def warn(text: str) -> None:
-    say(f"train_alexnet.py: warning: {text}", error=True)
+def what_it_takes(args: SimpleNamespace) -> None:
+    """Before work begins: which net was chosen for a folder of photographs, and what the paper's will take."""
+    if args.data_kind != PHOTOS or args.quiet:
+        return
+    if args.found is not None and args.model == "alexnet_mini":
+        count = f"{len(args.found.sources):,} photographs, fewer than {FEW:,}"
+        say(f"choose alexnet_mini, {args.image_size} x {args.image_size}: {count}; --model alexnet is the paper's net")
+    elif "model" not in args.given and args.model == "alexnet":
+        model = network("alexnet", args.preset, args.num_classes or 1000, 3, args.image_size)
+        memory, disk = gigabytes(model, (args.batch_size, 3, args.image_size, args.image_size))
+        text = f"about {memory:.1f} GB of memory with --batch-size {args.batch_size}, {disk:.1f} GB on the disk"
+        say(f"takes  {text}, for the paper's net; --model alexnet_mini trains the small one")
 
 
-# before training
+def gigabytes(model: Layer, batch: tuple[int, ...]) -> tuple[float, float]:
+    """(of memory, on the disk) that a run takes at most, about; 1 GB is 10**9 bytes.
+
+    Memory: weights, gradients and velocity; what layers keep of a batch, and its gradients; a checkpoint while it is
+    written, twice; Python and libraries. Disk: weights, and the last three checkpoints, the best one and the one being
+    written, each of weights and velocity.
+    """
+    weights = 4 * sum(parameter.size for parameter in model.parameters())
+    batch_bytes = 4 * tinynet.summary(model, batch).activations
+    memory = 3 * weights + 3 * batch_bytes + 4 * weights + 0.3e9
+    return memory / 1e9, (weights + 5 * 2 * weights) / 1e9
 
 
-def announce(args: argparse.Namespace, model: Any, num_classes: int, train_loader: Loader, val_loader: Loader) -> None:
+def announce(args: SimpleNamespace, model: Any, num_classes: int, train_loader: Loader, val_loader: Loader) -> None:
     """A line each for the data, the net, what crosses between its towers, the learning, the folder."""
     towers = isinstance(model, Split)
     if towers and "cpu" in model.devices and len(set(model.devices)) > 1:
@@ -58,22 +79,3 @@ def what_crosses(model: Split, one_picture: tuple[int, ...], batch_size: int) ->
     each = ", ".join(f"{layer} {nbytes:,}" for layer, nbytes in model.crossed.items())
     total = sum(model.crossed.values())
     return f"{total:,} bytes a picture ({each}), {total * batch_size:,} a step, from tower to tower"
-
-
-# when it ends early
-
-
-def reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and not error.filename:
-        return error.strerror  # the texts of tinynet's own name the file and need no [Errno 28]
-    return str(error) or type(error).__name__
-
-
-def how_to_go_on(args: argparse.Namespace) -> str:
-    return f"go on with: {shlex.join([sys.executable, sys.argv[0], '--resume', str(folder_of(args))])}"
-
-
-def folder_of(args: argparse.Namespace) -> Path:
-    """The run's; with --resume the path may be that of a checkpoint in it."""
-    path: Path = getattr(args, "resume", None) or args.out or Path()
-    return path.resolve().parent.parent if path.is_file() else path

@@ -1,21 +1,21 @@
-"""What a new run of train_alexnet.py begins with: a folder, settings, and perhaps weights of an earlier one."""
+"""What a new run begins with: a folder, settings, and perhaps weights of an earlier one."""
 
-import argparse
 import contextlib
 import itertools
 import platform
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numba
 import numpy as np
-from options import PHOTOS
-from parts import freeze, network
-from screen import reason
 
 import tinynet
+from tinynet.cli.building import freeze, network
+from tinynet.cli.defaults import GREY, PHOTOS
+from tinynet.cli.screen import reason
 from tinynet.io.checkpoints import layer_names, load_metadata, load_pretrained
 from tinynet.io.files import cannot_write
 from tinynet.layers import Layer
@@ -23,7 +23,6 @@ from tinynet.training.progress import say
 from tinynet.training.run_folder import LOG
 
 LAST = "fc8"  # the layer that knows the classes
-GREY = ("mnist", "fashion-mnist")  # sets of pictures of one channel
 
 
 @contextlib.contextmanager
@@ -61,10 +60,10 @@ def run_folder(out: Path | None, name: str) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def describe(args: argparse.Namespace, num_classes: int, fingerprints: dict[str, Any]) -> dict[str, Any]:
+def describe(args: SimpleNamespace, num_classes: int, fingerprints: dict[str, Any]) -> dict[str, Any]:
     """All settings, and what else decides the numbers that come out."""
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    del settings["given"]
+    del settings["given"], settings["found"]
     for name in ("data_dir", "pretrained"):  # a run may be resumed from another folder
         settings[name] = settings[name] and str(Path(settings[name]).resolve())
     if args.data_kind == PHOTOS:
@@ -82,7 +81,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def check_net(args: argparse.Namespace) -> None:
+def check_net(args: SimpleNamespace) -> None:
     """Raises ValueError unless --freeze and --pretrained fit the net, whose last layer alone waits for the classes."""
     channels = 1 if args.data_kind in GREY else 3
     model = network(args.model, args.preset, 2, channels, args.image_size)
@@ -92,14 +91,14 @@ def check_net(args: argparse.Namespace) -> None:
         take_weights(args, model, about | {"classes": "not known yet", "num_classes": 2})
 
 
-def begin_with(args: argparse.Namespace, model: Layer, metadata: dict[str, Any]) -> None:
+def begin_with(args: SimpleNamespace, model: Layer, metadata: dict[str, Any]) -> None:
     """--pretrained. metadata: as these weights' own, of the net that is to be trained."""
     taken = take_weights(args, model, metadata)
     if not args.quiet:
         say(f"begin  with {layer_names(taken)} of {args.pretrained}")
 
 
-def take_weights(args: argparse.Namespace, model: Layer, metadata: dict[str, Any]) -> list[str]:
+def take_weights(args: SimpleNamespace, model: Layer, metadata: dict[str, Any]) -> list[str]:
     """All layers, but for the last one unless it knows the same classes. Gives the names of the parameters taken."""
     try:
         found = load_metadata(args.pretrained)

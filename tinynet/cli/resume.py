@@ -1,25 +1,25 @@
-"""How a run of train_alexnet.py goes on: with its own settings, from its checkpoint, and what was given besides."""
+"""How a run goes on: with its own settings, from its checkpoint, and what was given besides."""
 
-import argparse
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-
-from begin import versions
-from options import COMMON, data_kind, device_names
-from screen import warn
 
 from tinynet.backend.device import checked_device
 from tinynet.backend.precision import check_precision_on
+from tinynet.cli.begin import versions
+from tinynet.cli.defaults import COMMON
+from tinynet.cli.screen import warn
+from tinynet.cli.usage import data_kind, device_names
 from tinynet.errors import DeviceError
 from tinynet.io.checkpoints import Checkpoint, read_checkpoint
 
 Settings = dict[str, Any]
 
 NEEDED = {"data", "data_kind", "model", "epochs", "fingerprints", "versions"}  # in the settings that a run began with
-NOT_KEPT = {"quiet": False, "tensorboard": False, "trace": None}  # but said anew
+NOT_KEPT = {"quiet": False, "tensorboard": False, "trace": None, "found": None}  # but said anew
 
 
-def run_to_resume(args: argparse.Namespace) -> tuple[argparse.Namespace, Checkpoint]:
+def run_to_resume(args: SimpleNamespace) -> tuple[SimpleNamespace, Checkpoint]:
     """--resume: (all settings, the checkpoint)."""
     if not args.resume.exists():
         raise FileNotFoundError(f"--resume: expected a run's folder or a checkpoint, got {args.resume}: nothing there")
@@ -32,13 +32,13 @@ def run_to_resume(args: argparse.Namespace) -> tuple[argparse.Namespace, Checkpo
     settle_devices(settings, args.given)
     for name in ("data_dir", "pretrained"):
         settings[name] = settings[name] and Path(settings[name])
-    if data_kind(settings["data"]) != config["data_kind"]:
+    if (data_kind(settings["data"]) or [None])[-1] != config["data_kind"]:
         raise ValueError(
             f"--resume: expected the run's pictures at {settings['data']}, got nothing there; if they were moved, say "
             "where to by --data"
         )
     warn_of_changes(settings, config)
-    return argparse.Namespace(**settings), checkpoint
+    return SimpleNamespace(**settings), checkpoint
 
 
 def settle_devices(settings: Settings, given: set[str]) -> None:

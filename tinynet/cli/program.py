@@ -1,0 +1,118 @@
+"""The program itself: its commands, and how each ends. What a command needs is imported when it runs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import tinynet
+from tinynet.cli import options
+from tinynet.cli.command import Command, Group, in_our_words
+from tinynet.cli.screen import PROGRAM, Program, fail, launched, one_line, readable_streams, reason
+from tinynet.errors import DeviceError, Terminated
+from tinynet.training.progress import say
+
+TRAIN = """
+Train an AlexNet. Without options: a small one on pictures that the program draws, so that no file is needed. With
+--data FOLDER, a folder of class folders of your photographs: the small net if they are few, else the paper's.
+"""
+RUNS = """
+A run's folder holds config.json, log.jsonl, weights.safetensors, checkpoints/ and pictures of what was learned, renewed
+after each epoch; a picture that cannot be written is a warning only. Ctrl-C ends a run with everything kept, and
+--resume goes on with it. Exit codes: 0 done, 1 failed, 2 wrong usage; ended with everything kept: 130 by Ctrl-C, 143 by
+SIGTERM, 129 by closing the terminal.
+"""
+SHORT = """\
+Trains, measures and uses AlexNets whose backprop can be read.
+
+  tinynet train                                 a small net on pictures that the program draws, in a minute or two
+  tinynet train --data path/to/photographs      a net on your own photographs, in one folder a class
+  tinynet evaluate runs/shapes-1                how often a trained net is wrong
+  tinynet predict runs/photographs-1 dog.jpg    what it says to a picture
+  tinynet summary runs/shapes-1                 the layers of a net, what they give and what they cost
+  tinynet compare runs/shapes-1 runs/shapes-2   runs side by side\
+"""
+
+
+def train(given: dict[str, Any], few_photos: str = "alexnet_mini") -> int:
+    from tinynet.cli.usage import checked
+
+    checked(given)
+    from tinynet.cli.train import run_training
+
+    return run_training(given, few_photos)
+
+
+def train_alexnet_or_evaluate(given: dict[str, Any]) -> int:
+    """What examples/train_alexnet.py does: `train`, with the paper's net for photographs, and --evaluate."""
+    from tinynet.cli.evaluation import evaluate_beside_training
+
+    if "evaluate" in given:
+        return evaluate_beside_training(given)
+    if "ten_crop" in given:
+        from tinynet.cli.usage import wrong
+
+        raise wrong(given, "ten_crop", "it beside --evaluate", "in training the centre crop is measured")
+    return train(given, few_photos="alexnet")
+
+
+def train_options(default_model: str) -> list[click.Parameter]:
+    return [
+        *options.data_options(),
+        *options.view_options(),
+        *options.net_options(default_model),
+        *options.learning_options(),
+        *options.run_options(),
+    ]
+
+
+FOR_PHOTOS = "alexnet_mini; alexnet for a folder of 5,000 photographs or more"
+
+
+def commands() -> Group:
+    group = Group("tinynet", SHORT)
+    click.version_option(tinynet.__version__, message="tinynet %(version)s")(group)
+    group.add_command(Command("train", train, train_options(FOR_PHOTOS), TRAIN + RUNS))
+    return group
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`tinynet` with these words behind it, by default the command line's. Gives the exit code."""
+    return run(commands(), "tinynet", launched(), arguments)
+
+
+def train_alexnet(description: str = TRAIN + RUNS) -> int:
+    """examples/train_alexnet.py. Gives the exit code."""
+    params = [*train_options("alexnet for photographs, else alexnet_mini"), *options.old_evaluate_options()]
+    command = Command("train_alexnet.py", train_alexnet_or_evaluate, params, description)
+    return run(command, "train_alexnet.py", launched())
+
+
+def run(command: click.Command, name: str, call: tuple[str, ...], arguments: Sequence[str] | None = None) -> int:
+    """Read the command line, and do what it says. Whatever goes wrong is told in at most two lines on stderr."""
+    readable_streams()
+    PROGRAM.set(Program(name, call))
+    try:
+        job = command.main(arguments, prog_name=name, standalone_mode=False)
+        if not hasattr(job, "work"):  # help and the like; click gives its exit code
+            return job if isinstance(job, int) else 0
+        PROGRAM.set(Program(job.name, (*call, *job.name.split()[1:])))
+        return job.work()
+    except click.UsageError as error:
+        return wrong_usage(error, name, call)
+    except (KeyboardInterrupt, click.Abort):
+        say("interrupted", error=True)
+        return 130
+    except Terminated as end:
+        say(str(end), error=True)
+        return int(end.code or 0)
+    except (OSError, ValueError, FloatingPointError, MemoryError, ImportError, DeviceError) as error:
+        return fail(reason(error))
+
+
+def wrong_usage(error: click.UsageError, name: str, call: tuple[str, ...]) -> int:
+    where = PROGRAM.get().name if error.ctx is None else error.ctx.command_path
+    show = where.replace(name, "python -m tinynet" if "-m" in call else name, 1)
+    say(f"{where}: error: {one_line(in_our_words(error))}", error=True)
+    say(f"'{show} --help' lists the {'commands' if where == 'tinynet' else 'options'}", error=True)
+    return 2

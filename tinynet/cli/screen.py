@@ -1,0 +1,72 @@
+"""What the program says on the screen, beside the lines of the training itself."""
+
+import shlex
+import shutil
+import sys
+from contextvars import ContextVar
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+from tinynet.training.progress import say
+
+
+class Program(NamedTuple):
+    """name: in messages, such as "tinynet train"; call: the words that start it from where its user stands."""
+
+    name: str
+    call: tuple[str, ...]
+
+
+TINYNET = Program("tinynet", ("tinynet",))
+PROGRAM = ContextVar("PROGRAM", default=TINYNET)  # the one that runs
+
+
+def readable_streams() -> None:
+    """A folder's name may hold what the screen cannot show: then it is shown as \\xe4, and nothing fails."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def launched() -> tuple[str, ...]:
+    """The words with which this program was started: `tinynet`, `python -m tinynet`, or python and a file."""
+    start = Path(sys.argv[0])
+    if start.suffix == ".py":
+        return (sys.executable, "-m", "tinynet") if start.name == "__main__.py" else (sys.executable, sys.argv[0])
+    on_path = shutil.which(start.name)
+    here = on_path is not None and Path(on_path).with_suffix("") == start.with_suffix("")
+    return (start.stem,) if here else (sys.argv[0],)
+
+
+def warn(text: str) -> None:
+    say(f"{PROGRAM.get().name}: warning: {one_line(text)}", error=True)
+
+
+def fail(text: str) -> int:
+    """Say what went wrong; gives the exit code."""
+    say(f"{PROGRAM.get().name}: error: {one_line(text)}", error=True)
+    return 1
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split("\n"))
+
+
+# when it ends early
+
+
+def reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and not error.filename:
+        return error.strerror  # the texts of tinynet's own name the file and need no [Errno 28]
+    return str(error) or type(error).__name__
+
+
+def how_to_go_on(args: SimpleNamespace) -> str:
+    return f"go on with: {shlex.join([*PROGRAM.get().call, '--resume', str(folder_of(args))])}"
+
+
+def folder_of(args: SimpleNamespace) -> Path:
+    """The run's; with --resume the path may be that of a checkpoint in it."""
+    path: Path = getattr(args, "resume", None) or args.out or Path()
+    return path.resolve().parent.parent if path.is_file() else path
