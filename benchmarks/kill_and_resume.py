@@ -3,7 +3,8 @@
 Each trial trains alexnet_mini (augmentation, a prefetching worker, dropout, momentum, a schedule) in a process of its
 own that writes a checkpoint after every step; kills it by SIGKILL at a random moment, resumes it, perhaps kills it
 again, and lets it end. Then weights and checkpoint must be those of the straight run to the bit, and the log too but
-for the times. A run killed before its first checkpoint must be refused by resume, and is started anew.
+for the times and for what the run notes of its date and command line. A run killed before its first checkpoint must be
+refused by resume, and is started anew.
 
     python benchmarks/kill_and_resume.py --runs 50
 """
@@ -19,9 +20,10 @@ import time
 from pathlib import Path
 
 from tinynet import data
-from tinynet.io.checkpoints import read_checkpoint
+from tinynet.io.checkpoints import load_metadata, load_weights, read_checkpoint
 from tinynet.models import alexnet_mini
 from tinynet.optim import SGD, StepLR
+from tinynet.training.provenance import without_provenance
 from tinynet.training.trainer import Trainer
 
 EPOCHS, TRAIN, BATCH = 3, 200, 16
@@ -64,12 +66,13 @@ def start(folder: Path, resume: bool) -> subprocess.Popen:
 
 
 def outcome(folder: Path) -> tuple[object, ...]:
-    """What two equal runs have in common, to the bit."""
+    """What two equal runs have in common, to the bit; their date and command line they have not."""
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
-    log = [{key: value for key, value in record.items() if key not in TIMES} for record in records]
+    log = [{key: value for key, value in without_provenance(record).items() if key not in TIMES} for record in records]
     newest = read_checkpoint(folder)
     tensors = {name: array.tobytes() for name, array in newest.tensors.items()}
-    return log, tensors, newest.state["schedule"], (folder / "weights.safetensors").read_bytes()
+    weights = {name: (array.dtype, array.shape, array.tobytes()) for name, array in load_weights(folder).items()}
+    return log, tensors, newest.state["schedule"], weights, without_provenance(load_metadata(folder))
 
 
 def trial(folder: Path, draw: random.Random, start_seconds: float, work_seconds: float) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What several tests need: what holds for every layer, and a disk that is full."""
+"""What several tests need: what holds for every layer, what equal runs have in common, a disk that is full."""
 
 import contextlib
 import os
@@ -11,6 +11,8 @@ import pytest
 from bounds import random_sum, roundings
 
 import tinynet
+from tinynet.io.checkpoints import load_metadata, load_weights
+from tinynet.training.provenance import without_provenance
 
 FEW = 32  # more roundings than the formula of any layer that adds up no more than a handful of terms
 
@@ -47,6 +49,13 @@ def assert_sums(got, expected, terms, squares, dtype=np.float64):
 
 def same_bits(a, b):
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def weights_left(path):
+    """(metadata, bits of every array, in the file's order) of a weights file: what two equal runs have in common. Only
+    the version, date and command line that they began with are left out."""
+    bits = [(name, array.dtype, array.shape, array.tobytes()) for name, array in load_weights(path).items()]
+    return without_provenance(load_metadata(path)), bits
 
 
 def forward_backward(layer, x, make_dy):

@@ -11,7 +11,7 @@ from tinynet.parallel import EachTower, Exchange, FirstTower, Split
 from tinynet.training.trainer import Trainer
 
 SIZES = 4, 4, 4, 3  # of an epoch's batches: the last one is smaller
-CLOCKS = "images_per_second", "seconds"
+CLOCKS = "images_per_second", "seconds", "provenance"
 
 
 class Batches:
@@ -75,7 +75,7 @@ def trainer(device="cuda:0", epochs=2, at=None, model=None, sizes=SIZES, **optio
 
 
 def outcome(run):
-    """What a run's fit() found: all records, but for the clock's, and the weights."""
+    """What a run's fit() found: all records, but for the clock's and the date, and the weights."""
     run.fit()
     records = [{key: value for key, value in record.items() if key not in CLOCKS} for record in run.records]
     return records, {name: value.tobytes() for name, value in run.model.state_dict().items()}

@@ -1,6 +1,5 @@
 """`tinynet train`: data, net, optimiser, loop."""
 
-import json
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -24,10 +23,9 @@ from tinynet.cli.usage import completed, device_names
 from tinynet.data import CentreCrop, Loader
 from tinynet.errors import DeviceError, Terminated
 from tinynet.io.checkpoints import Checkpoint
-from tinynet.io.files import DISK_FULL, atomic_write
+from tinynet.io.files import DISK_FULL
 from tinynet.optim import SGD
-from tinynet.parallel import Split
-from tinynet.plots import RunPictures, save_figure, towers
+from tinynet.plots import RunPictures
 from tinynet.training.progress import say
 from tinynet.training.tensorboard import TensorBoard
 from tinynet.training.trainer import Trainer
@@ -98,11 +96,7 @@ def train(args: SimpleNamespace, checkpoint: Checkpoint | None = None) -> None:
     optimizer = SGD(model.parameters(), args.lr, args.momentum, args.weight_decay)
     schedule = learning_schedule(args.schedule, optimizer, config["epochs"])  # as planned, if there are more now
 
-    if checkpoint is None:
-        atomic_write(args.out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     announce(args, model, num_classes, train_loader, val_loader)
-    if isinstance(model, Split):
-        save_figure(towers(model, (train_set.channels, args.image_size, args.image_size)), args.out / "towers.png")
     callbacks += [*traces(args, model), RunPictures(train_set, val_set, train_loader, val_loader)]
     Trainer(
         model,

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import sys
@@ -12,8 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-if os.name == "posix":
-    import fcntl
+import filelock
+
+fcntl: Any = None  # not on Windows
+with contextlib.suppress(ImportError):
+    fcntl = importlib.import_module("fcntl")
 
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # the last: a user's quota
 # seconds, 1.3 in all: Windows lets nobody replace a file while a viewer or a virus scanner holds it open
@@ -48,12 +52,14 @@ class JsonLines:
     that is killed loses none. Use it in a `with` statement; its folder is made if need be.
 
     A new file; or, with `keep=(size, crc)` of an earlier moment, an existing one, of which that much is kept: `records`
-    holds its lines, and `cut` takes off what came later. On Linux and macOS no second program can open it for writing
-    meanwhile.
+    holds its lines, and `cut` takes off what came later. Of two programs that begin the same new file one gets it, on
+    every system; and no second one can open it for writing meanwhile, where files can be locked.
 
     Raises FileExistsError if a new file's `path` exists, ValueError if the kept part is not what it was at that
     moment, BlockingIOError if another program is writing to it, another OSError naming it if it cannot be written.
     """
+
+    _lock_beside: filelock.BaseFileLock | None = None
 
     def __init__(self, path: str | os.PathLike, keep: tuple[int, int] | None = None):
         self.path, self.size, self.crc = Path(path), 0, 0
@@ -75,7 +81,7 @@ class JsonLines:
             if keep is not None:
                 self._read(*keep)
         except BaseException:
-            self.file.close()
+            self.close()
             raise
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -114,17 +120,24 @@ class JsonLines:
         self.size, self.crc = size, crc
 
     def _lock(self) -> None:
-        if os.name == "posix":
-            try:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however that ends
-            except BlockingIOError as error:
-                text = f"cannot write {self.path}: another program is writing to it; wait until it ends, or stop it"
-                raise BlockingIOError(error.errno, text) from error
-            except OSError:
-                pass  # some network file systems have no locks
+        """Of the kind that is gone with the process, however that ends."""
+        try:
+            if fcntl is not None:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            elif filelock.FileLock is not filelock.SoftFileLock:  # Windows, where a locked file cannot be read
+                beside = self.path.with_name(f".{self.path.name}.lock")
+                self._lock_beside = filelock.FileLock(beside, timeout=0)
+                self._lock_beside.acquire()
+        except (BlockingIOError, filelock.Timeout) as error:
+            text = f"cannot write {self.path}: another program is writing to it; wait until it ends, or stop it"
+            raise BlockingIOError(errno.EAGAIN, text) from error
+        except (OSError, NotImplementedError):
+            pass  # some network file systems have no locks
 
     def close(self) -> None:
         self.file.close()
+        if self._lock_beside is not None:
+            self._lock_beside.release()
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +176,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _force(handle: int) -> None:
-    if sys.platform == "darwin":
+    if sys.platform == "darwin" and fcntl is not None:
         fcntl.fcntl(handle, fcntl.F_FULLFSYNC)  # there fsync reaches the drive, but not its platter
     else:
         os.fsync(handle)

@@ -14,6 +14,7 @@ from tinynet.data.dataset import Dataset
 from tinynet.data.loader import Loader
 from tinynet.inspect.features import activations, features, layer_names, nearest
 from tinynet.layers import Dropout, Flatten
+from tinynet.parallel import Split
 from tinynet.plots.activations import activation_maps
 from tinynet.plots.augmentation import augmentation_sheet
 from tinynet.plots.confusion import confusion_matrix
@@ -23,6 +24,7 @@ from tinynet.plots.kernels import first_layer_kernels
 from tinynet.plots.most_wrong import Answers, draw_most_wrong
 from tinynet.plots.neighbours import nearest_neighbours
 from tinynet.plots.predictions import predictions
+from tinynet.plots.towers import towers
 from tinynet.training.evaluate import predict_parts
 
 SHARE = 0.05  # of the training time, for the pictures that need the net
@@ -43,12 +45,13 @@ class RunPictures:
                            those of a few validation pictures; at most `search` training pictures are looked at
     activation_maps.png    a validation picture, cropped as the net gets it, on its way through the net
     augmentation.png       a few training pictures as the net gets them in the first epochs
+    towers.png             of a net on several devices: how it is split; drawn when the run begins
 
-    These come at the end, and after an epoch if drawing them took less than 5 % of the training time so far. The curves
-    and the augmented pictures do not wait for an epoch's end: they come after a "step" record too, at most once a
-    minute, and when the run is interrupted. kernels: the name of the first layer's weight. A net without it, or without
-    the layer `features`, gets no such picture, which is said once. Whatever fails is a warning on the screen, and
-    training goes on; nothing in it changes: the layers are back in their modes, and no random number is drawn.
+    All but the last come at the end, and after an epoch if drawing them took less than 5 % of the training time so far.
+    The curves and the augmented pictures do not wait for an epoch's end: they come after a "step" record too, at most
+    once a minute, and when the run is interrupted. kernels: the name of the first layer's weight. A net without it, or
+    without the layer `features`, gets no such picture, which is said once. Whatever fails is a warning on the screen,
+    and training goes on; nothing in it changes: the layers are back in their modes, and no random number is drawn.
 
     val_loader: a Loader of the whole val_set in its order; its view is what the net sees of all pictures but the
     augmented ones. Raises ValueError for search below 1.
@@ -89,6 +92,11 @@ class RunPictures:
             began = time.perf_counter()
             self._with_the_net(trainer)
             self.seconds += time.perf_counter() - began
+
+    def on_start(self, trainer: Any) -> None:
+        if trainer.out is not None and isinstance(trainer.model, Split):
+            input_shape = self.train_set.channels, *self.train_loader.size
+            self._save(trainer, "towers.png", lambda: towers(trainer.model, input_shape))
 
     def on_step(self, trainer: Any, record: Mapping[str, Any]) -> None:
         """What can be drawn before an epoch is over; after a step at most once in EARLY seconds."""

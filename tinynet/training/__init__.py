@@ -1,1 +1,1 @@
-"""The training loop and all around it: steps, records, the run's folder, evaluation, the screen."""
+"""Runs, and what is made of them: where they come from, what they say to pictures, how good they are."""

@@ -9,7 +9,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-BAR_NUMBERS = "loss {train_loss:.3f}, error {train_error:.1%}, {rate:,.0f} images/s"
+CELLS = 10  # of a bar, at least: then each step of a tenth is seen
+# what stands around the bar, from much to little: the first that leaves the bar its cells is shown
+FORMS = (
+    "{desc}: {percentage:3.0f}%|{bar}| {remaining} left, loss {loss}, error {error}, {rate} images/s",
+    "{desc}: {percentage:3.0f}%|{bar}| {remaining} left, loss {loss}, error {error}, {rate}/s",
+    "{desc}: {percentage:3.0f}%|{bar}| {remaining} left, loss {loss}, error {error}",
+    "{desc}: {percentage:3.0f}%|{bar}| {remaining} left, error {error}",
+    "{desc}: {percentage:3.0f}%|{bar}| {remaining} left",
+    "{desc}: {percentage:3.0f}%|{bar}|",
+    "{percentage:3.0f}%|{bar}|",
+    "|{bar}|",
+)
 EPOCH_LINE = (
     "epoch {epoch}/{epochs}: loss {train_loss:.3f}, error {train_error:.1%}; validation loss {val_loss:.3f}, "
     "top-1 error {val_top1_error:.1%}{top5}; {images_per_second:,.0f} images/s"
@@ -17,11 +28,30 @@ EPOCH_LINE = (
 FINAL_LINE = "finished after epoch {epochs}, {seconds:.0f} s: validation top-1 error {val_top1_error:.2%}{top5}"
 
 
-def progress_bar(title: str, done: int, total: int, quiet: bool) -> tqdm:
+class Bar(tqdm):
+    """A bar with as many of the numbers beside it as leave it CELLS cells; `numbers`: what FORMS names besides."""
+
+    form = 0  # of FORMS; a bar does not go back to a longer one, which would make it jump
+    numbers: Mapping[str, str] | None = None
+
+    def __str__(self) -> str:
+        meter = self.format_dict
+        meter["prefix"] = ""  # `desc` is written by the form; tqdm would give it a colon of its own
+        for self.form in range(self.form if self.numbers else len(FORMS) - 3, len(FORMS)):  # noqa: B020
+            form = FORMS[self.form]
+            for name, value in {"desc": self.desc, **(self.numbers or {})}.items():
+                form = form.replace(f"{{{name}}}", value)
+            around = self.format_meter(**{**meter, "bar_format": form.replace("{bar}", ""), "ncols": None})
+            if len(around) + CELLS <= (meter["ncols"] or 0):
+                break
+        return self.format_meter(**{**meter, "bar_format": form})
+
+
+def progress_bar(title: str, done: int, total: int, quiet: bool) -> Bar:
     """A bar on stderr that stands at `done` of `total` steps; none if stderr is no terminal."""
     on_screen = sys.stderr is not None and sys.stderr.isatty() and not quiet
     columns, rows = shutil.get_terminal_size()  # 80 x 24 if the screen does not tell
-    return tqdm(
+    return Bar(
         desc=title,
         initial=done,
         total=total,
@@ -30,13 +60,13 @@ def progress_bar(title: str, done: int, total: int, quiet: bool) -> tqdm:
         leave=False,
         ncols=columns - 1,
         nrows=rows,
-        bar_format="{desc}: {percentage:3.0f}%, {remaining} left{postfix} |{bar:20}|",  # what comes last is cut off
     )
 
 
-def advance(bar: tqdm, means: Mapping[str, float], rate: float) -> None:
+def advance(bar: Bar, means: Mapping[str, float], rate: float) -> None:
     """One step further; means: of train_loss and train_error so far, rate: images a second."""
-    bar.set_postfix_str(BAR_NUMBERS.format(rate=rate, **means), refresh=False)
+    loss, error = f"{means['train_loss']:.3f}", f"{means['train_error']:.1%}"
+    bar.numbers = {"loss": loss, "error": error, "rate": f"{rate:,.0f}"}
     bar.update()
 
 

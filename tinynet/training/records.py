@@ -16,6 +16,7 @@ from tinynet.optim import SGD
 from tinynet.training.diagnosis import explain_non_finite
 from tinynet.training.evaluate import Evaluation
 from tinynet.training.progress import say
+from tinynet.training.provenance import PROVENANCE
 from tinynet.training.run_folder import RunFolder, restore, settings
 
 Record = dict[str, Any]
@@ -41,13 +42,16 @@ class Run:
 
     A line of the log is one record; `records` holds them too. Errors are fractions, losses in nats:
 
-    start    epochs, parameters, and all of `config`
+    start    epochs, parameters, and all of `config`, `provenance` among it
     step     epoch, step, lr, train_loss, train_error: after step 1 and every 50, means since the last such record
     epoch    epoch, step, lr, train_loss, train_error, val_loss, val_top1_error, val_top5_error,
              images_per_second (of training alone), seconds (since fit began, without pauses between resumed parts)
     warning  text: if after 300 steps the loss is still what guessing gives
     final    val_top1_error, val_top5_error, epochs, seconds: the last line of a finished run
     stopped  reason, epoch, step: the last line of a run that failed, whatever the error, or was interrupted
+
+    `config`, which is in config.json and the checkpoints too, and `metadata` get the entry `provenance`: version,
+    commit, date and command line of the run's beginning (`tinynet.training.provenance`), which a resumed run keeps.
     """
 
     def __init__(
@@ -119,6 +123,11 @@ class Run:
         for callback in self.callbacks:
             callback(self, record)
 
+    def _call_back_on_start(self) -> None:
+        for callback in self.callbacks:
+            if hasattr(callback, "on_start"):
+                callback.on_start(self)
+
     def _call_back_on_step(self, record: Record) -> float:
         """How many seconds that took."""
         began = time.perf_counter()
@@ -167,6 +176,14 @@ class Run:
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
         self._tally, self._recent = Tally(*state["tally"]), Tally(*state["recent"])
         self._seconds_before, self._epoch_seconds, self.records = state["seconds"], state["epoch_seconds"], []
+        self._note_provenance(state["config"].get(PROVENANCE))
+
+    def _note_provenance(self, beginning: Mapping[str, Any] | None) -> None:
+        """None: the run was begun by a version that did not note it."""
+        for noted in (self.config, self.metadata):
+            noted.pop(PROVENANCE, None)
+            if beginning is not None:
+                noted[PROVENANCE] = dict(beginning)
 
     def _report_resumption(self, checkpoint: Checkpoint) -> None:
         where = self._where()

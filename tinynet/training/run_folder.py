@@ -1,5 +1,6 @@
 """The files that a training run writes, and reads again when it is resumed."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -10,12 +11,12 @@ from typing import Any
 
 from tinynet.backend.device import to_cpu
 from tinynet.io.checkpoints import FOLDER, WEIGHTS, Checkpoint, Checkpoints, save_weights
-from tinynet.io.files import JsonLines
+from tinynet.io.files import JsonLines, atomic_write
 from tinynet.layers.layer import Layer
 from tinynet.optim import SGD
 from tinynet.parallel import Split
 
-LOG = "log.jsonl"
+LOG, CONFIG = "log.jsonl", "config.json"
 NUMBER = (int, float)
 # what the state of a checkpoint holds; a file that someone made up may hold anything
 STATE: dict[str, type | tuple[type, ...]] = {
@@ -27,7 +28,11 @@ STATE: dict[str, type | tuple[type, ...]] = {
 
 
 class RunFolder:
-    """log.jsonl, weights.safetensors and checkpoints/ in `folder`; with None nothing is written."""
+    """log.jsonl, config.json, weights.safetensors and checkpoints/ in `folder`; with None nothing is written.
+
+    Whoever opened the log owns the folder: nothing is written into it before, so that a run that is refused, because
+    another one is in there, leaves all as it was.
+    """
 
     def __init__(self, folder: str | os.PathLike | None, keep: int):
         self.folder = None if folder is None else Path(folder)
@@ -35,10 +40,12 @@ class RunFolder:
         self._log: JsonLines | None = None
         self._saved_at = time.perf_counter()
 
-    def open(self, checkpoint: Checkpoint | None = None) -> list[dict[str, Any]]:
-        """Begin a new log; or go on with the one there, of which the lines up to the checkpoint are kept and returned.
+    def open(self, config: Mapping[str, Any], checkpoint: Checkpoint | None = None) -> list[dict[str, Any]]:
+        """Begin a new log, and put `config` into config.json; or go on with the log there, of which the lines up to the
+        checkpoint are kept and returned.
 
-        Checkpoints that are newer are set aside. Raises as `JsonLines` does, ValueError to resume without a folder.
+        Checkpoints that are newer are set aside. Raises as `JsonLines` and `atomic_write` do, ValueError to resume
+        without a folder.
         """
         self._saved_at = time.perf_counter()
         if self.folder is None:
@@ -46,7 +53,7 @@ class RunFolder:
                 raise ValueError("Trainer: expected `out`, the folder of the run that is resumed, got None")
             return []
         if checkpoint is None:
-            self._log = JsonLines(self.folder / LOG)
+            self._begin(self.folder, config)
             return []
         size, crc = checkpoint.state["log"]
         self._log = JsonLines(self.folder / LOG, keep=(size, crc))
@@ -57,6 +64,17 @@ class RunFolder:
             self.close()
             raise
         return self._log.records
+
+    def _begin(self, folder: Path, config: Mapping[str, Any]) -> None:
+        text = (json.dumps(config, indent=2, allow_nan=False) + "\n").encode()
+        self._log = JsonLines(folder / LOG)
+        try:
+            atomic_write(folder / CONFIG, text)
+        except BaseException:  # no run began: the next one may have the folder
+            self.close()
+            with contextlib.suppress(OSError):
+                (folder / LOG).unlink()
+            raise
 
     def append(self, record: Mapping[str, Any]) -> None:
         """One line of the log."""

@@ -23,6 +23,7 @@ from tinynet.optim import SGD
 from tinynet.training.diagnosis import chance, not_learning
 from tinynet.training.evaluate import evaluate
 from tinynet.training.progress import advance, epoch_line, final_line, progress_bar, say
+from tinynet.training.provenance import provenance
 from tinynet.training.records import Record, Run, Tally
 from tinynet.training.run_folder import RunFolder
 from tinynet.training.signals import stop_between_batches
@@ -39,13 +40,15 @@ class Trainer(Run):
     One step: zero the gradients; loss = SoftmaxCE(model(x), labels); backward; optimizer.step(). Dropout masks are a
     function of the step's number. After each epoch come `schedule.step(val_error)` and each `callback(trainer,
     record)`; the callbacks come once more with the "final" record. A callback that has it gets `on_step(trainer,
-    record)` too, after each "step" record and, with a "stopped" one, when an interrupted run is saved. With `patience`,
-    the run ends early once that many epochs in a row brought no new best top-1 error.
+    record)` too, after each "step" record and, with a "stopped" one, when an interrupted run is saved; and
+    `on_start(trainer)` once the run, new or resumed, has its folder for itself: before that nothing may be written
+    there. With `patience`, the run ends early once that many epochs in a row brought no new best top-1 error.
 
-    With `out`, a folder, the run writes log.jsonl there, each line before training goes on; after each epoch
-    weights.safetensors, with `metadata` for whoever uses them; and checkpoints/, from which `fit(resume=...)` goes on:
-    before the first step, after each epoch, every `checkpoint_minutes` and when the run is interrupted; the last `keep`
-    stay, and the best one. A line of the log is one record, as `trainer.records` holds them: see `Run`.
+    With `out`, a folder, the run writes log.jsonl there, each line before training goes on; config.json with `config`;
+    after each epoch weights.safetensors, with `metadata` for whoever uses them; and checkpoints/, from which
+    `fit(resume=...)` goes on: before the first step, after each epoch, every `checkpoint_minutes` and when the run is
+    interrupted; the last `keep` stay, and the best one. A line of the log is one record, as `trainer.records` holds
+    them: see `Run`.
 
     On the screen: a progress bar if it is a terminal, a line an epoch, last of all the result; with quiet that alone.
 
@@ -105,9 +108,11 @@ class Trainer(Run):
         `read_checkpoint` raises, and ValueError if the checkpoint does not fit the net, the loader or the log.
         """
         checkpoint = resume if resume is None or isinstance(resume, Checkpoint) else read_checkpoint(resume)
-        if checkpoint is not None:
+        if checkpoint is None:
+            self._note_provenance(provenance())
+        else:
             self._restore(checkpoint)
-        self.records += self._files.open(checkpoint)
+        self.records += self._files.open(self.config, checkpoint)  # from here on the folder is this run's
         with contextlib.closing(self._files), stop_between_batches() as self._stop, _without_input_grad(self.model):
             self._began, self._in_a_step = time.perf_counter(), False
             self._step = TrainingStep(self.model, self.loss, self.optimizer, self._step.graph)
@@ -120,6 +125,7 @@ class Trainer(Run):
                 if checkpoint is None:
                     self._record_start()
                     self._save_checkpoint()
+                self._call_back_on_start()
                 self._all_epochs()
                 final = self._record_final()
                 self._call_back(final)
