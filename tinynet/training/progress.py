@@ -12,8 +12,8 @@ from tqdm import tqdm
 CELLS = 10  # of a bar, at least: then each step of a tenth is seen
 # what stands around the bar, from much to little: the first that leaves the bar its cells is shown
 FORMS = (
-    "{desc}: {percentage:3.0f}%|{bar}| {remaining} left, loss {loss}, error {error}, {rate} images/s",
-    "{desc}: {percentage:3.0f}%|{bar}| {remaining} left, loss {loss}, error {error}, {rate}/s",
+    "{desc}: {percentage:3.0f}%|{bar}| {remaining} left, loss {loss}, error {error}, {speed} images/s",
+    "{desc}: {percentage:3.0f}%|{bar}| {remaining} left, loss {loss}, error {error}, {speed}/s",
     "{desc}: {percentage:3.0f}%|{bar}| {remaining} left, loss {loss}, error {error}",
     "{desc}: {percentage:3.0f}%|{bar}| {remaining} left, error {error}",
     "{desc}: {percentage:3.0f}%|{bar}| {remaining} left",
@@ -21,6 +21,7 @@ FORMS = (
     "{percentage:3.0f}%|{bar}|",
     "|{bar}|",
 )
+WITHOUT_NUMBERS = 4  # the first of these
 EPOCH_LINE = (
     "epoch {epoch}/{epochs}: loss {train_loss:.3f}, error {train_error:.1%}; validation loss {val_loss:.3f}, "
     "top-1 error {val_top1_error:.1%}{top5}; {images_per_second:,.0f} images/s"
@@ -29,22 +30,21 @@ FINAL_LINE = "finished after epoch {epochs}, {seconds:.0f} s: validation top-1 e
 
 
 class Bar(tqdm):
-    """A bar with as many of the numbers beside it as leave it CELLS cells; `numbers`: what FORMS names besides."""
+    """A bar with as many of the numbers beside it as leave it CELLS cells; `numbers`: loss, error and speed as FORMS
+    shows them, empty before they are known."""
 
-    form = 0  # of FORMS; a bar does not go back to a longer one, which would make it jump
-    numbers: Mapping[str, str] | None = None
+    numbers: Mapping[str, str] = {}
+    form = 0  # of FORMS: a bar does not go back to a longer one, or it would jump
 
     def __str__(self) -> str:
-        meter = self.format_dict
-        meter["prefix"] = ""  # `desc` is written by the form; tqdm would give it a colon of its own
-        for self.form in range(self.form if self.numbers else len(FORMS) - 3, len(FORMS)):  # noqa: B020
-            form = FORMS[self.form]
-            for name, value in {"desc": self.desc, **(self.numbers or {})}.items():
-                form = form.replace(f"{{{name}}}", value)
-            around = self.format_meter(**{**meter, "bar_format": form.replace("{bar}", ""), "ncols": None})
-            if len(around) + CELLS <= (meter["ncols"] or 0):
+        facts = {**self.format_dict, **self.numbers}
+        for form in range(self.form if self.numbers else WITHOUT_NUMBERS, len(FORMS)):
+            around = self.format_meter(**{**facts, "bar_format": FORMS[form].replace("{bar}", ""), "ncols": None})
+            if len(around) + CELLS <= facts["ncols"]:
                 break
-        return self.format_meter(**{**meter, "bar_format": form})
+        if self.numbers:
+            self.form = form
+        return self.format_meter(**{**facts, "bar_format": FORMS[form]})
 
 
 def progress_bar(title: str, done: int, total: int, quiet: bool) -> Bar:
@@ -66,7 +66,7 @@ def progress_bar(title: str, done: int, total: int, quiet: bool) -> Bar:
 def advance(bar: Bar, means: Mapping[str, float], rate: float) -> None:
     """One step further; means: of train_loss and train_error so far, rate: images a second."""
     loss, error = f"{means['train_loss']:.3f}", f"{means['train_error']:.1%}"
-    bar.numbers = {"loss": loss, "error": error, "rate": f"{rate:,.0f}"}
+    bar.numbers = {"loss": loss, "error": error, "speed": f"{rate:,.0f}"}
     bar.update()
 
 
