@@ -22,6 +22,7 @@ from tinynet.parallel import Split
 from tinynet.parallel.towers.timeline import STEP, Timeline, write_chrome_trace
 from tinynet.training.progress import say
 
+NET = ("model", "preset", "num_classes", "in_channels", "image_size")  # what `network` takes, as weights know it
 COLOUR_NOISE = 0.1  # section 4.1
 DROPS = 0.6, 0.85  # of the epochs, where --schedule step takes a tenth of the learning rate
 SHOWN = 10  # skipped files that are named on the screen

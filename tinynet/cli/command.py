@@ -20,11 +20,12 @@ class Job(NamedTuple):
 
 
 class Option(click.Option):
-    """An option that stands under a heading of the help."""
+    """An option that stands under a heading of the help. alone: what it means without =VALUE; it then takes its value
+    behind = only, so that the word after it is no value of it."""
 
-    def __init__(self, *names: str, heading: str = "options", **settings: Any):
+    def __init__(self, *names: str, heading: str = "options", alone: str = "", **settings: Any):
         super().__init__(names, **settings)
-        self.heading = heading
+        self.heading, self.alone = heading, alone
 
 
 class Command(click.Command):
@@ -37,6 +38,8 @@ class Command(click.Command):
         self.work = work
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        alone = {name: param.alone for param in self.params if isinstance(param, Option) for name in param.opts}
+        args = [f"{arg}={alone[arg]}" if alone.get(arg) else arg for arg in args]
         several = {name for param in self.params if param.multiple for name in param.opts}
         try:
             rest = super().parse_args(ctx, _each_with_its_option(args, several))

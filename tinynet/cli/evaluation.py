@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from tinynet.cli.building import network, pictures, unpack_mean
+from tinynet.cli.building import NET, network, pictures, unpack_mean
 from tinynet.cli.screen import warn
 from tinynet.cli.usage import checked, completed, device_names, refuse_beside
 from tinynet.data import CentreCrop, Dataset, Loader, TenCrop
@@ -13,7 +13,6 @@ from tinynet.training.progress import say
 
 Metadata = dict[str, Any]
 
-NET = ("model", "preset", "num_classes", "in_channels", "image_size")
 BESIDE = {
     *("evaluate", "data", "data_dir", "train_size", "val_size", "seed"),
     *("batch_size", "ten_crop", "workers", "quiet", "devices", "precision"),

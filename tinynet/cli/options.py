@@ -10,6 +10,7 @@ from tinynet.cli.values import (
     ABOVE_0,
     AT_LEAST_0,
     BELOW_1,
+    CHANNELS,
     CLASSES,
     COUNT,
     LAYERS,
@@ -194,4 +195,35 @@ def old_evaluate_options() -> list[click.Parameter]:
             "of these weights on the validation pictures; of several nets the mean of their probabilities.",
         ),
         ten_crop(RUN, "with --evaluate: "),
+    ]
+
+
+def csv_option() -> Option:
+    text = "Comma-separated values instead of the table; with =FILE into a file"
+    return Option("--csv", metavar="[=FILE]", alone="-", help=f"{text}, else on stdout.")
+
+
+def summary_params() -> list[click.Parameter]:
+    add = partial(Option, heading=NET)
+    return [
+        click.Argument(["run"], type=PATH, required=False, metavar="[RUN_OR_WEIGHTS]"),
+        add("--model", type=Choice(MODELS), help="(default: alexnet_mini)"),
+        add("--preset", type=Choice(INPUT_SIZES), help="Which alexnet (default: paper)."),
+        add("--num-classes", type=CLASSES, metavar="K", help="Outputs (default: 10, of alexnet 1000)."),
+        add("--image-size", type=SIZE, metavar="S", help="The input is S x S (default: 32, 227 for the paper's net)."),
+        add("--in-channels", type=CHANNELS, metavar="C", help="1 for grey pictures, 3 for colour (default: 3)."),
+        add(
+            "--batch-size",
+            type=COUNT,
+            metavar="N",
+            help="Pictures at once, on which the way of computing depends (default: 1).",
+        ),
+    ]
+
+
+def compare_params() -> list[click.Parameter]:
+    return [
+        click.Argument(["runs"], type=PATH, nargs=-1, required=True, metavar="RUN..."),
+        csv_option(),
+        Option("--plot", type=PATH, metavar="FILE.png", help="Draw their validation curves in one picture."),
     ]

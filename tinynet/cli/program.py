@@ -22,6 +22,14 @@ after each epoch; a picture that cannot be written is a warning only. Ctrl-C end
 --resume goes on with it. Exit codes: 0 done, 1 failed, 2 wrong usage; ended with everything kept: 130 by Ctrl-C, 143 by
 SIGTERM, 129 by closing the terminal.
 """
+SUMMARY = """
+The layers of a net: what they give and cost, how much of the picture they see. The net is that of a run or of a weights
+file, or what the options say.
+"""
+COMPARE = """
+Runs side by side: in what their settings differ, how far they came, how wrong they are on the validation pictures. A
+run that is damaged is named, and compared as far as it can be read.
+"""
 SHORT = """\
 Trains, measures and uses AlexNets whose backprop can be read.
 
@@ -66,6 +74,22 @@ def train_options(default_model: str) -> list[click.Parameter]:
     ]
 
 
+def summary(given: dict[str, Any]) -> int:
+    from tinynet.cli.summary import show_summary
+
+    return show_summary(given)
+
+
+def compare(given: dict[str, Any]) -> int:
+    from tinynet.cli.usage import wrong
+
+    if "plot" in given and given["plot"].suffix not in (".png", ".pdf", ".svg"):
+        raise wrong(given, "plot", "a file whose name ends with .png, .pdf or .svg")
+    from tinynet.cli.compare import compare as compare_runs
+
+    return compare_runs(given)
+
+
 FOR_PHOTOS = "alexnet_mini; alexnet for a folder of 5,000 photographs or more"
 
 
@@ -73,6 +97,8 @@ def commands() -> Group:
     group = Group("tinynet", SHORT)
     click.version_option(tinynet.__version__, message="tinynet %(version)s")(group)
     group.add_command(Command("train", train, train_options(FOR_PHOTOS), TRAIN + RUNS))
+    group.add_command(Command("summary", summary, options.summary_params(), SUMMARY))
+    group.add_command(Command("compare", compare, options.compare_params(), COMPARE))
     return group
 
 

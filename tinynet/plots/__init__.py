@@ -3,6 +3,7 @@ several threads may draw at once. `RunPictures` draws them all while a Trainer t
 
 from tinynet.plots.activations import activation_maps
 from tinynet.plots.augmentation import augmentation_sheet
+from tinynet.plots.comparison import compared_curves
 from tinynet.plots.confusion import confusion_matrix, count_confusion
 from tinynet.plots.curves import learning_curves
 from tinynet.plots.files import save_figure
@@ -18,6 +19,7 @@ __all__ = [
     "RunPictures",
     "activation_maps",
     "augmentation_sheet",
+    "compared_curves",
     "confusion_matrix",
     "count_confusion",
     "first_layer_kernels",
