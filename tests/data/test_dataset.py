@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tinynet.data import Dataset
+from tinynet import data
+from tinynet.data import NAMES, Dataset, known_name
 
 IMAGES = np.arange(60, dtype=np.uint8).reshape(5, 3, 2, 2)
 LABELS = np.array([0, 1, 1, 0, 1])
@@ -52,3 +53,34 @@ def test_what_does_not_fit_is_refused(images, labels, classes, kind, complaint):
 
 def test_it_shows_its_size_and_not_its_pixels():
     assert repr(Dataset(IMAGES, LABELS, ("cat", "dog"))) == "Dataset(5 pictures of 3 x 2 x 2, 2 classes)"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        *((name, name) for name in NAMES),
+        ("MNIST", "mnist"),
+        ("cifar10", "cifar-10"),
+        ("CIFAR-10", "cifar-10"),
+        ("CIFAR_10", "cifar-10"),
+        ("FashionMNIST", "fashion-mnist"),
+        ("fashion_mnist", "fashion-mnist"),
+        ("Fashion MNIST", "fashion-mnist"),
+        ("Shapes", "shapes"),
+        ("imagenet", None),
+        ("cifar-100", None),
+        ("", None),
+    ],
+)
+def test_names_of_sets_in_any_usual_spelling(said, meant):
+    assert known_name(said) == meant
+
+
+def test_a_set_is_loaded_by_any_spelling_of_its_name(tmp_path):
+    usual, other = (data.load(name, train_size=3, validation_size=2)[0] for name in ("shapes", "SHAPES"))
+    np.testing.assert_array_equal(usual.images, other.images)
+    with pytest.raises(FileNotFoundError, match=r"train-images-idx3-ubyte\.gz"):
+        data.load("MNIST", tmp_path)
+    for wrong in ("imagenet", 3):
+        with pytest.raises(ValueError, match="expected one of shapes, mnist, fashion-mnist, cifar-10; got"):
+            data.load(wrong)

@@ -198,9 +198,55 @@ def old_evaluate_options() -> list[click.Parameter]:
     ]
 
 
-def csv_option() -> Option:
+def csv_option(heading: str) -> Option:
     text = "Comma-separated values instead of the table; with =FILE into a file"
-    return Option("--csv", metavar="[=FILE]", alone="-", help=f"{text}, else on stdout.")
+    return Option("--csv", heading=heading, metavar="[=FILE]", alone="-", help=f"{text}, else on stdout.")
+
+
+def evaluate_params() -> list[click.Parameter]:
+    own = "(default: the run's)"
+    add = partial(Option, heading=DATA)
+    return [
+        click.Argument(["runs"], type=PATH, nargs=-1, required=True, metavar="RUN..."),
+        add("--data", metavar="NAME|DIR", help=f"{', '.join(NAMES)}, or a folder of class folders {own}."),
+        add("--data-dir", type=PATH, metavar="DIR", help=f"Folder of a named set's files, or its parent {own}."),
+        add(
+            "--whole",
+            is_flag=True,
+            help="All pictures of the folder, also those that a run would learn from: for a folder of test pictures.",
+        ),
+        add(
+            "--train-size",
+            type=COUNT,
+            metavar="N",
+            help=f"As in training, of which the pictures to validate on may depend {own}.",
+        ),
+        add("--val-size", type=COUNT, metavar="N", help=f"Pictures to measure on {own}."),
+        add("--seed", type=SEED, metavar="N", help=f"Of shapes {own}."),
+        *measuring_options("Pictures, or crops, at a time (default: 128)."),
+        quiet("how"),
+    ]
+
+
+def measuring_options(batch_size: str) -> list[click.Parameter]:
+    return [
+        ten_crop("how"),
+        Option("--batch-size", heading="how", type=COUNT, metavar="N", help=batch_size),
+        workers("how", "(default: 1 for photographs, else 0)"),
+        *device_options("how"),
+    ]
+
+
+def predict_params() -> list[click.Parameter]:
+    devices = next(option for option in device_options("how") if option.name == "devices")
+    return [
+        click.Argument(["run"], type=PATH, metavar="RUN_OR_WEIGHTS"),
+        click.Argument(["images"], type=PATH, nargs=-1, required=True, metavar="IMAGE..."),
+        Option("--top", heading="what is shown", type=COUNT, metavar="K", help="Classes of each picture (default: 5)."),
+        csv_option("what is shown"),
+        ten_crop("how"),
+        devices,
+    ]
 
 
 def summary_params() -> list[click.Parameter]:
@@ -224,6 +270,12 @@ def summary_params() -> list[click.Parameter]:
 def compare_params() -> list[click.Parameter]:
     return [
         click.Argument(["runs"], type=PATH, nargs=-1, required=True, metavar="RUN..."),
-        csv_option(),
-        Option("--plot", type=PATH, metavar="FILE.png", help="Draw their validation curves in one picture."),
+        csv_option("what is shown"),
+        Option(
+            "--plot",
+            heading="what is shown",
+            type=PATH,
+            metavar="FILE.png",
+            help="Draw their validation curves in one picture.",
+        ),
     ]

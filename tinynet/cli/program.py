@@ -22,6 +22,14 @@ after each epoch; a picture that cannot be written is a warning only. Ctrl-C end
 --resume goes on with it. Exit codes: 0 done, 1 failed, 2 wrong usage; ended with everything kept: 130 by Ctrl-C, 143 by
 SIGTERM, 129 by closing the terminal.
 """
+EVALUATE = """
+How wrong a trained net is on the pictures that its run was validated on, or on those of --data. A run's folder, its
+weights or a checkpoint will do; of several the probabilities are averaged.
+"""
+PREDICT = """
+What a trained net says to pictures, or to all pictures in a folder: the likeliest classes. Pictures that cannot be read
+are named, and the others are answered; the exit code is 1 then.
+"""
 SUMMARY = """
 The layers of a net: what they give and cost, how much of the picture they see. The net is that of a run or of a weights
 file, or what the options say.
@@ -43,12 +51,13 @@ Trains, measures and uses AlexNets whose backprop can be read.
 
 
 def train(given: dict[str, Any], few_photos: str = "alexnet_mini") -> int:
-    from tinynet.cli.usage import checked
+    from tinynet.cli.usage import checked, completed
 
     checked(given)
-    from tinynet.cli.train import run_training
+    args = None if "resume" in given else completed(given, few_photos)
+    from tinynet.cli.train import begin, resume
 
-    return run_training(given, few_photos)
+    return resume(given) if args is None else begin(args)
 
 
 def train_alexnet_or_evaluate(given: dict[str, Any]) -> int:
@@ -74,6 +83,27 @@ def train_options(default_model: str) -> list[click.Parameter]:
     ]
 
 
+def evaluate(given: dict[str, Any]) -> int:
+    from tinynet.cli.usage import check_precision, settle_devices
+
+    settle_devices(given)
+    check_precision(given)
+    from tinynet.cli.evaluation import evaluate_runs
+
+    return evaluate_runs(given)
+
+
+def predict(given: dict[str, Any]) -> int:
+    from tinynet.cli.usage import settle_devices, wrong
+
+    settle_devices(given)
+    if any(image.suffix == ".csv" for image in given["images"]):
+        raise wrong(given, "csv", "its file behind =, such as --csv=answers.csv")
+    from tinynet.cli.predict import predict as answer
+
+    return answer(given)
+
+
 def summary(given: dict[str, Any]) -> int:
     from tinynet.cli.summary import show_summary
 
@@ -97,6 +127,8 @@ def commands() -> Group:
     group = Group("tinynet", SHORT)
     click.version_option(tinynet.__version__, message="tinynet %(version)s")(group)
     group.add_command(Command("train", train, train_options(FOR_PHOTOS), TRAIN + RUNS))
+    group.add_command(Command("evaluate", evaluate, options.evaluate_params(), EVALUATE))
+    group.add_command(Command("predict", predict, options.predict_params(), PREDICT))
     group.add_command(Command("summary", summary, options.summary_params(), SUMMARY))
     group.add_command(Command("compare", compare, options.compare_params(), COMPARE))
     return group

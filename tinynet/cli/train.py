@@ -19,7 +19,7 @@ from tinynet.cli.building import (
 )
 from tinynet.cli.resume import config_of, run_to_resume
 from tinynet.cli.screen import fail, folder_of, how_to_go_on, reason
-from tinynet.cli.usage import completed, device_names
+from tinynet.cli.usage import device_names
 from tinynet.data import CentreCrop, Loader
 from tinynet.errors import DeviceError, Terminated
 from tinynet.io.checkpoints import Checkpoint
@@ -33,18 +33,20 @@ from tinynet.training.trainer import Trainer
 CHECKPOINTS = "checkpoints/step-*.safetensors"  # in a run's folder
 
 
-def run_training(given: dict[str, Any], few_photos: str) -> int:
-    """A new run, or with --resume one that goes on. Gives the exit code."""
-    if "resume" in given:
-        args = SimpleNamespace(**given, given=set(given))
-        return ends_well(args, lambda: train(*run_to_resume(args)))
-    args = completed(given, few_photos)
+def begin(args: SimpleNamespace) -> int:
+    """A new run. Gives the exit code."""
 
-    def begin() -> None:
+    def work() -> None:
         with run_folder(args.out, args.data) as args.out:
             train(args)
 
-    return ends_well(args, begin)
+    return ends_well(args, work)
+
+
+def resume(given: dict[str, Any]) -> int:
+    """A run that goes on. Gives the exit code."""
+    args = SimpleNamespace(**given, given=set(given))
+    return ends_well(args, lambda: train(*run_to_resume(args)))
 
 
 def ends_well(args: SimpleNamespace, work: Callable[[], None]) -> int:

@@ -1,5 +1,6 @@
 """Which options of `train` go together, and what those are that were left out."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -82,10 +83,10 @@ def refuse_beside(given: Options, option: str, allowed: set[str], reason: str) -
 def device_names(devices: str) -> tuple[str, ...]:
     """What --devices says, as tinynet.backend.device has it: "0,1" or "cuda:0,cuda:1" is ("cuda:0", "cuda:1"), "cuda" is
     ("cuda:0",). ValueError for what it cannot say, or for more devices than the nets have towers."""
-    each = [("0" if one == "cuda" else one.removeprefix("cuda:")) for one in devices.split(",")]
-    if len(each) > TOWERS or not all(one == "cpu" or (one.isascii() and one.isdecimal()) for one in each):
+    each = [re.fullmatch(r"(cpu)|(?:cuda:)?([0-9]+)|cuda", one) for one in devices.split(",")]
+    if len(each) > TOWERS or not all(each):
         raise ValueError(devices)
-    return tuple(one if one == "cpu" else f"cuda:{int(one)}" for one in each)
+    return tuple(one[1] or f"cuda:{int(one[2] or 0)}" for one in each if one)
 
 
 def settle_devices(given: Options) -> None:

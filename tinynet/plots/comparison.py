@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from tinynet.plots.page import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
 from tinynet.plots.text import families
 
-COLOURS, LINES, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, GREY), ("-", "--", "-.", ":"), "osD^v"
+COLOURS, LINES, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, GREY), ("-", "--", "-.", ":"), "osD^v"  # twenty pairs
 ROWS = 12  # of the legend, in a column
 
 
@@ -25,10 +25,10 @@ def compared_curves(runs: Mapping[str, Iterable[Mapping[str, Any]]]) -> Figure:
     columns = -(-len(runs) // ROWS)
     figure = new_figure(10.5, 4.2 + 0.18 * -(-len(runs) // columns))
     loss, error = figure.subplots(1, 2)
-    styles = itertools.cycle(zip(itertools.cycle(COLOURS), _each_for(LINES, 5), itertools.cycle(MARKERS), strict=False))
+    styles = zip(*map(itertools.cycle, (COLOURS, LINES, MARKERS)), strict=True)
     for (name, records), (colour, line, marker) in zip(runs.items(), styles, strict=False):
         epochs = [record for record in records if record.get("event") == "epoch"]
-        label = name.replace("$", r"\\$") + ("" if epochs else ": no epoch yet")
+        label = name if epochs else f"{name}: no epoch yet"
         for axes, key in ((loss, "val_loss"), (error, "val_top1_error")):
             points = [(record["epoch"], record[key]) for record in epochs if "epoch" in record and key in record]
             axes.plot(
@@ -39,16 +39,13 @@ def compared_curves(runs: Mapping[str, Iterable[Mapping[str, Any]]]) -> Figure:
     for axes, title, words in ((loss, "validation loss", "loss (nats)"), (error, "validation top-1 error", "error")):
         axes.set(xlabel="epoch", ylabel=words, title=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         axes.grid(color="#E4E4E4", linewidth=0.7)
         axes.set_axisbelow(True)
     error.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     lines, labels = error.get_legend_handles_labels()
-    figure.legend(
-        lines, labels, loc="outside lower center", ncols=columns, frameon=False, prop={"family": families(), "size": 9}
-    )
+    style = {"frameon": False, "prop": {"family": families(), "size": 9}}
+    legend = figure.legend(lines, labels, loc="outside lower center", ncols=columns, **style)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a folder's name may hold $
     return figure
-
-
-def _each_for(values: Iterable[Any], times: int) -> Iterable[Any]:
-    return itertools.cycle(value for value in values for _ in range(times))

@@ -1,0 +1,74 @@
+"""`tinynet predict`: what a trained net says to pictures."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm.std import Bar
+
+import tinynet
+from tinynet.cli.screen import fail, reason
+from tinynet.cli.table import CsvOutput
+from tinynet.cli.usage import device_names
+from tinynet.training.predict import picture_files
+from tinynet.training.progress import say
+
+AT_A_TIME = 256  # pictures that are answered before the next are read
+LONGEST_NAME = 40  # of a class, on the screen
+NARROWEST, WIDEST = 10, 50  # columns of a bar
+
+
+def predict(given: dict[str, Any]) -> int:
+    """The exit code: 1 if a picture could not be read; the others are answered."""
+    run = tinynet.load_run(given["run"], devices=device_names(given.get("devices", "cpu")))
+    paths, missing = pictures_in(given["images"])
+    count = given.get("top", 5)
+    output = CsvOutput(given["csv"]) if "csv" in given else None
+    if output:
+        output.row("file", "rank", "class", "probability")
+    for start in range(0, len(paths), AT_A_TIME):
+        some = paths[start : start + AT_A_TIME]
+        answers = run.predict(some, ten_crop=given.get("ten_crop", False), unreadable="skip")
+        for skipped in answers.skipped:
+            missing += fail(f"{skipped.path}: {skipped.reason}")
+        for path, best in zip(answers.paths, answers.top(count), strict=True):
+            if output:
+                for rank, (name, probability) in enumerate(best, 1):
+                    output.row(path, rank, name, f"{probability:.6g}")
+            else:
+                say(f"{path}\n" + "\n".join(bars(best)))
+    if output:
+        output.end()
+    return 1 if missing else 0
+
+
+def pictures_in(images: tuple[Path, ...]) -> tuple[list[Path], int]:
+    """(the files, with those in folders in their place; how many folders hold none)."""
+    found, without = [], 0
+    for image in images:
+        try:
+            found += picture_files(image) if image.is_dir() else [image]
+        except OSError as error:
+            without += fail(reason(error))
+    return found, without
+
+
+def bars(answer: list[tuple[str, float]]) -> Iterator[str]:
+    """A line for each class: probability, name, bar."""
+    names = [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..." for name, _ in answer]
+    longest = max(map(len, names))
+    width = shutil.get_terminal_size().columns - len("  100.0%    ") - longest - 1
+    charset = Bar.UTF if blocks_can_be_shown() else " #"
+    for name, (_, probability) in zip(names, answer, strict=True):
+        bar = Bar(probability, min(max(width, NARROWEST), WIDEST), charset=charset)
+        yield f"  {probability:6.1%}  {name:<{longest}}  {bar}".rstrip()
+
+
+def blocks_can_be_shown() -> bool:
+    try:
+        Bar.UTF.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
