@@ -1,6 +1,8 @@
-"""What users install: the wheel and the sdist, each in a fresh environment, hold the library and every kernel file."""
+"""What users install: the wheel and the sdist, each in a fresh environment, hold the library, every kernel file and the
+program."""
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -57,3 +59,24 @@ def test_installed_packages_are_whole(built, tmp_path, monkeypatch):
         run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile", *options, package)
         output = run(python, "-W", "error", "-c", TRY, *stems, cwd=tmp_path / "elsewhere")
         assert output.startswith("fine")
+        try_the_program(environment, python, tmp_path / f"empty-{package.suffix}")
+
+
+def try_the_program(environment, python, folder):
+    """A tiny job in an empty folder: by the script, by -m, and by the example copied alone; with a safe path too."""
+    script = environment / ("Scripts/tinynet.exe" if os.name == "nt" else "bin/tinynet")
+    folder.mkdir()
+    shutil.copy(ROOT / "examples" / "train_alexnet.py", folder)
+    tiny = "--train-size", 20, "--val-size", 10, "--batch-size", 10, "--image-size", 28, "--epochs", 1, "--quiet"
+    starts = {
+        "script": [script, "train"],
+        "m": [python, "-m", "tinynet", "train"],
+        "file": [python, "train_alexnet.py"],
+    }
+    for safe in ("", "1"):
+        for name, words in starts.items():
+            options = *tiny, "--out", f"{name}{safe}"
+            output = run(*words, *options, cwd=folder, env=os.environ | {"PYTHONSAFEPATH": safe})
+            assert output.startswith("finished after epoch 1"), output
+    assert "tinynet " in run(script, "--version", cwd=folder)
+    assert "finished" in run(script, "compare", *sorted(path for path in folder.iterdir() if path.is_dir()), cwd=folder)

@@ -1,6 +1,7 @@
 """The progress bar, on screens of any width."""
 
 import io
+import itertools
 import os
 import re
 import shutil
@@ -59,7 +60,7 @@ def test_the_bar_moves_on_every_screen(screen, columns, encoding):
             assert set(bar) <= set("#123456789 ")
     assert filled == sorted(filled)
     assert filled[-1] == 1
-    assert min(later - earlier for earlier, later in zip(filled, filled[1:], strict=False)) >= 0.1
+    assert min(later - earlier for earlier, later in itertools.pairwise(filled)) >= 0.1
 
 
 def test_numbers_give_way_before_the_bar_does(screen):
