@@ -21,6 +21,7 @@ from tinynet.cli import building
 from tinynet.io.checkpoints import load_metadata, load_weights, read_checkpoint, save_weights
 from tinynet.layers import Conv2d, Sequential
 from tinynet.models import alexnet_mini
+from tinynet.training.preprocessing import unpack_mean
 from tinynet.training.provenance import without_provenance
 
 TIMES = "seconds", "images_per_second"
@@ -340,7 +341,7 @@ def test_the_mean_picture_travels_with_the_weights(quick, capfd, monkeypatch, al
     assert quick("--evaluate", "run", "--data", album) == 0
     output = capfd.readouterr()
     assert "warning: these are not the pictures of the training run" in output.err
-    mean = building.unpack_mean(load_metadata("run")["mean"])
+    mean = unpack_mean(load_metadata("run")["mean"])
     assert mean.shape == (3, 37, 37)
     assert 0.3 < mean.mean() < 0.7
     assert last["val_loss"] > 0
@@ -355,12 +356,19 @@ def test_weights_that_cannot_be_evaluated(quick, capfd, album):
         assert quick("--evaluate", *options) == 1
         assert text in capfd.readouterr().err
 
-    refused("run", "--data", album, text="it was trained on shapes: give --data")
+    refused(
+        "run",
+        "--data",
+        album,
+        text="got some of 'cats', 'dogs', which the net does not know; the net was trained on shapes",
+    )
     refused("run", "album-run", text="album-run: expected the same classes as in run, got others")
     refused("gone", text="expected a safetensors file at gone")
     refused(Path("run/config.json"), text="expected a safetensors file")
     save_weights("other.safetensors", alexnet_mini(), {"model": "alexnet_mini"})
-    refused("other.safetensors", text="expected weights that this program wrote, got others: the net is not known")
+    refused(
+        "other.safetensors", text="expected weights that tinynet's program wrote, got others, whose net is not known"
+    )
 
 
 def test_a_library_run_is_not_resumed_by_the_program(quick, capfd, tmp_path):

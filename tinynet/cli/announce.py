@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 import tinynet
-from tinynet.cli.building import network
 from tinynet.cli.defaults import FEW, PHOTOS
 from tinynet.cli.screen import warn
 from tinynet.data import Loader
 from tinynet.layers.layer import Layer
 from tinynet.parallel import Split
 from tinynet.training.evaluate import evaluation_mode
+from tinynet.training.loading import network
 from tinynet.training.progress import say
 
 

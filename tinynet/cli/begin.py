@@ -13,12 +13,13 @@ import numba
 import numpy as np
 
 import tinynet
-from tinynet.cli.building import freeze, network
+from tinynet.cli.building import freeze
 from tinynet.cli.defaults import GREY, PHOTOS
 from tinynet.cli.screen import reason
 from tinynet.io.checkpoints import layer_names, load_metadata, load_pretrained
 from tinynet.io.files import cannot_write
 from tinynet.layers import Layer
+from tinynet.training.loading import network
 from tinynet.training.progress import say
 from tinynet.training.run_folder import LOG
 

@@ -1,8 +1,6 @@
 """The parts of a run, each as its options say."""
 
-import base64
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,32 +9,26 @@ import numpy as np
 
 from tinynet import data, plots
 from tinynet.cli.defaults import PHOTOS
-from tinynet.cli.screen import warn
+from tinynet.cli.screen import name_skipped, warn
 from tinynet.cli.values import slowed
 from tinynet.data import Augment, CentreCrop, Dataset
 from tinynet.io.checkpoints import layer_names
 from tinynet.layers import Layer
-from tinynet.models import alexnet, alexnet_mini
 from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau
 from tinynet.parallel import Split
 from tinynet.parallel.towers.timeline import STEP, Timeline, write_chrome_trace
+from tinynet.training.preprocessing import pack_mean, stored_size
 from tinynet.training.progress import say
 
-NET = ("model", "preset", "num_classes", "in_channels", "image_size")  # what `network` takes, as weights know it
 COLOUR_NOISE = 0.1  # section 4.1
 DROPS = 0.6, 0.85  # of the epochs, where --schedule step takes a tenth of the learning rate
-SHOWN = 10  # skipped files that are named on the screen
 
 
 def pictures(args: SimpleNamespace) -> tuple[Dataset, Dataset, dict[str, Any]]:
     """(to learn from, to validate on, {"train": what tells this set from another, "validation": the same})."""
     if args.data_kind == PHOTOS:
         found = data.photos(args.data, size=stored_size(args.image_size), progress=not args.quiet, found=args.found)
-        for skipped in found.skipped[:SHOWN]:
-            warn(f"skipped {skipped.path}: {skipped.reason}")
-        if found.skipped:
-            files = "file" if len(found.skipped) == 1 else "files"
-            warn(f"{len(found.skipped):,} {files} skipped in all")
+        name_skipped(found.skipped)
         train_set, val_set, digest = found.train, found.validation, found.digest
     else:
         sizes = {"train_size": args.train_size, "validation_size": args.val_size, "image_size": args.image_size}
@@ -46,34 +38,12 @@ def pictures(args: SimpleNamespace) -> tuple[Dataset, Dataset, dict[str, Any]]:
     return train_set, val_set, json.loads(json.dumps(fingerprints))  # as a file gives them back
 
 
-def stored_size(image_size: int) -> int:
-    """Photographs are kept a little larger than the net's input, which crops are cut from: 256 for the paper's 224 (and
-    for 227, see `alexnet`), and in that proportion."""
-    return 256 if image_size == 227 else round(image_size * 256 / 224)
-
-
 def outputs(args: SimpleNamespace, train_set: Dataset) -> int:
     """Of the net: the data's classes, or --num-classes if they are more."""
     classes = len(train_set.classes)
     if args.num_classes and args.num_classes < classes:
         raise ValueError(f"--num-classes: expected at least the data's {classes}, got {args.num_classes}")
     return args.num_classes or classes
-
-
-def network(
-    model: str,
-    preset: str | None,
-    num_classes: int,
-    in_channels: int,
-    image_size: int,
-    seed: int = 0,
-    devices: Sequence[str] = ("cpu",),
-) -> Any:
-    if model == "alexnet_mini":
-        return alexnet_mini(num_classes, in_channels, image_size, seed=seed, devices=devices)
-    if in_channels != 3:
-        raise ValueError(f"alexnet: expected pictures in colour, got {in_channels} channel; use --model alexnet_mini")
-    return alexnet(str(preset), num_classes, seed=seed, devices=devices)
 
 
 class Trace:
@@ -151,22 +121,9 @@ def about_weights(
     """For whoever uses them: the net, its input and classes, the pictures that it learned from; JSON can hold it."""
     return {
         **{"model": args.model, "preset": args.preset, "image_size": args.image_size},
+        "stored_size": train_set.image_size[0],
         **{"in_channels": train_set.channels, "mean": pack_mean(mean), "std": std.tolist()},
         **{"num_classes": config["num_classes"], "classes": list(train_set.classes)},
-        **{"data": config["data"], "fingerprints": config["fingerprints"]},
+        **{"data": config["data"], "data_dir": config.get("data_dir"), "fingerprints": config["fingerprints"]},
         **{name: getattr(args, name) for name in ("data_kind", "train_size", "val_size", "seed")},
     }
-
-
-def pack_mean(mean: np.ndarray) -> Any:
-    """What JSON can hold: a number for each channel, or a mean picture's float32 values."""
-    if mean.ndim == 1:
-        return mean.tolist()
-    return {"shape": mean.shape, "float32": base64.b64encode(mean.astype("<f4").tobytes()).decode()}
-
-
-def unpack_mean(packed: Any) -> np.ndarray:
-    if isinstance(packed, list):
-        return np.array(packed)
-    values = np.frombuffer(base64.b64decode(packed["float32"]), "<f4")
-    return values.reshape(packed["shape"]).astype(np.float64)

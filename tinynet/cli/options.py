@@ -2,15 +2,12 @@
 
 from functools import partial
 
-import click
-
 from tinynet.cli.command import Option
 from tinynet.cli.defaults import AUGMENT, INPUT_SIZES, MODELS, PRECISIONS, SCHEDULES
 from tinynet.cli.values import (
     ABOVE_0,
     AT_LEAST_0,
     BELOW_1,
-    CHANNELS,
     CLASSES,
     COUNT,
     LAYERS,
@@ -182,100 +179,6 @@ def ten_crop(heading: str, text: str = "") -> Option:
     return Option("--ten-crop", heading=heading, is_flag=True, help=text[0].upper() + text[1:])
 
 
-def old_evaluate_options() -> list[click.Parameter]:
-    """What examples/train_alexnet.py has besides."""
-    return [
-        Option(
-            "--evaluate",
-            heading=RUN,
-            type=PATH,
-            multiple=True,
-            metavar="FILE ...",
-            help="Do not train: the error "
-            "of these weights on the validation pictures; of several nets the mean of their probabilities.",
-        ),
-        ten_crop(RUN, "with --evaluate: "),
-    ]
-
-
 def csv_option(heading: str) -> Option:
     text = "Comma-separated values instead of the table; with =FILE into a file"
     return Option("--csv", heading=heading, metavar="[=FILE]", alone="-", help=f"{text}, else on stdout.")
-
-
-def evaluate_params() -> list[click.Parameter]:
-    own = "(default: the run's)"
-    add = partial(Option, heading=DATA)
-    return [
-        click.Argument(["runs"], type=PATH, nargs=-1, required=True, metavar="RUN..."),
-        add("--data", metavar="NAME|DIR", help=f"{', '.join(NAMES)}, or a folder of class folders {own}."),
-        add("--data-dir", type=PATH, metavar="DIR", help=f"Folder of a named set's files, or its parent {own}."),
-        add(
-            "--whole",
-            is_flag=True,
-            help="All pictures of the folder, also those that a run would learn from: for a folder of test pictures.",
-        ),
-        add(
-            "--train-size",
-            type=COUNT,
-            metavar="N",
-            help=f"As in training, of which the pictures to validate on may depend {own}.",
-        ),
-        add("--val-size", type=COUNT, metavar="N", help=f"Pictures to measure on {own}."),
-        add("--seed", type=SEED, metavar="N", help=f"Of shapes {own}."),
-        *measuring_options("Pictures, or crops, at a time (default: 128)."),
-        quiet("how"),
-    ]
-
-
-def measuring_options(batch_size: str) -> list[click.Parameter]:
-    return [
-        ten_crop("how"),
-        Option("--batch-size", heading="how", type=COUNT, metavar="N", help=batch_size),
-        workers("how", "(default: 1 for photographs, else 0)"),
-        *device_options("how"),
-    ]
-
-
-def predict_params() -> list[click.Parameter]:
-    devices = next(option for option in device_options("how") if option.name == "devices")
-    return [
-        click.Argument(["run"], type=PATH, metavar="RUN_OR_WEIGHTS"),
-        click.Argument(["images"], type=PATH, nargs=-1, required=True, metavar="IMAGE..."),
-        Option("--top", heading="what is shown", type=COUNT, metavar="K", help="Classes of each picture (default: 5)."),
-        csv_option("what is shown"),
-        ten_crop("how"),
-        devices,
-    ]
-
-
-def summary_params() -> list[click.Parameter]:
-    add = partial(Option, heading=NET)
-    return [
-        click.Argument(["run"], type=PATH, required=False, metavar="[RUN_OR_WEIGHTS]"),
-        add("--model", type=Choice(MODELS), help="(default: alexnet_mini)"),
-        add("--preset", type=Choice(INPUT_SIZES), help="Which alexnet (default: paper)."),
-        add("--num-classes", type=CLASSES, metavar="K", help="Outputs (default: 10, of alexnet 1000)."),
-        add("--image-size", type=SIZE, metavar="S", help="The input is S x S (default: 32, 227 for the paper's net)."),
-        add("--in-channels", type=CHANNELS, metavar="C", help="1 for grey pictures, 3 for colour (default: 3)."),
-        add(
-            "--batch-size",
-            type=COUNT,
-            metavar="N",
-            help="Pictures at once, on which the way of computing depends (default: 1).",
-        ),
-    ]
-
-
-def compare_params() -> list[click.Parameter]:
-    return [
-        click.Argument(["runs"], type=PATH, nargs=-1, required=True, metavar="RUN..."),
-        csv_option("what is shown"),
-        Option(
-            "--plot",
-            heading="what is shown",
-            type=PATH,
-            metavar="FILE.png",
-            help="Draw their validation curves in one picture.",
-        ),
-    ]

@@ -12,7 +12,7 @@ import tinynet
 from tinynet.cli.screen import fail, reason
 from tinynet.cli.table import CsvOutput
 from tinynet.cli.usage import device_names
-from tinynet.training.predict import picture_files
+from tinynet.training.pictures import picture_files
 from tinynet.training.progress import say
 
 AT_A_TIME = 256  # pictures that are answered before the next are read
@@ -33,7 +33,7 @@ def predict(given: dict[str, Any]) -> int:
         answers = run.predict(some, ten_crop=given.get("ten_crop", False), unreadable="skip")
         for skipped in answers.skipped:
             missing += fail(f"{skipped.path}: {skipped.reason}")
-        for path, best in zip(answers.paths, answers.top(count), strict=True):
+        for path, best in zip(answers.paths or (), answers.top(count), strict=True):
             if output:
                 for rank, (name, probability) in enumerate(best, 1):
                     output.row(path, rank, name, f"{probability:.6g}")
@@ -46,7 +46,8 @@ def predict(given: dict[str, Any]) -> int:
 
 def pictures_in(images: tuple[Path, ...]) -> tuple[list[Path], int]:
     """(the files, with those in folders in their place; how many folders hold none)."""
-    found, without = [], 0
+    found: list[Path] = []
+    without = 0
     for image in images:
         try:
             found += picture_files(image) if image.is_dir() else [image]

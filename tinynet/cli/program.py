@@ -6,15 +6,20 @@ from typing import Any
 import click
 
 import tinynet
-from tinynet.cli import options
+from tinynet.cli import parameters
 from tinynet.cli.command import Command, Group, in_our_words
 from tinynet.cli.screen import PROGRAM, Program, fail, launched, one_line, readable_streams, reason
+from tinynet.cli.usage import check_precision, checked, completed, settle_devices, wrong
 from tinynet.errors import DeviceError, Terminated
 from tinynet.training.progress import say
 
 TRAIN = """
 Train an AlexNet. Without options: a small one on pictures that the program draws, so that no file is needed. With
 --data FOLDER, a folder of class folders of your photographs: the small net if they are few, else the paper's.
+"""
+TRAIN_ALEXNET = """
+Train an AlexNet. Without options: a small one on pictures that the program draws, so that no file is needed. With
+--data FOLDER, a folder of class folders of your photographs: the paper's net.
 """
 RUNS = """
 A run's folder holds config.json, log.jsonl, weights.safetensors, checkpoints/ and pictures of what was learned, renewed
@@ -51,8 +56,6 @@ Trains, measures and uses AlexNets whose backprop can be read.
 
 
 def train(given: dict[str, Any], few_photos: str = "alexnet_mini") -> int:
-    from tinynet.cli.usage import checked, completed
-
     checked(given)
     args = None if "resume" in given else completed(given, few_photos)
     from tinynet.cli.train import begin, resume
@@ -62,40 +65,24 @@ def train(given: dict[str, Any], few_photos: str = "alexnet_mini") -> int:
 
 def train_alexnet_or_evaluate(given: dict[str, Any]) -> int:
     """What examples/train_alexnet.py does: `train`, with the paper's net for photographs, and --evaluate."""
-    from tinynet.cli.evaluation import evaluate_beside_training
-
     if "evaluate" in given:
+        from tinynet.cli.evaluation import evaluate_beside_training
+
         return evaluate_beside_training(given)
     if "ten_crop" in given:
-        from tinynet.cli.usage import wrong
-
         raise wrong(given, "ten_crop", "it beside --evaluate", "in training the centre crop is measured")
     return train(given, few_photos="alexnet")
 
 
-def train_options(default_model: str) -> list[click.Parameter]:
-    return [
-        *options.data_options(),
-        *options.view_options(),
-        *options.net_options(default_model),
-        *options.learning_options(),
-        *options.run_options(),
-    ]
-
-
 def evaluate(given: dict[str, Any]) -> int:
-    from tinynet.cli.usage import check_precision, settle_devices
-
     settle_devices(given)
     check_precision(given)
     from tinynet.cli.evaluation import evaluate_runs
 
-    return evaluate_runs(given)
+    return evaluate_runs(given, given["runs"])
 
 
 def predict(given: dict[str, Any]) -> int:
-    from tinynet.cli.usage import settle_devices, wrong
-
     settle_devices(given)
     if any(image.suffix == ".csv" for image in given["images"]):
         raise wrong(given, "csv", "its file behind =, such as --csv=answers.csv")
@@ -111,8 +98,6 @@ def summary(given: dict[str, Any]) -> int:
 
 
 def compare(given: dict[str, Any]) -> int:
-    from tinynet.cli.usage import wrong
-
     if "plot" in given and given["plot"].suffix not in (".png", ".pdf", ".svg"):
         raise wrong(given, "plot", "a file whose name ends with .png, .pdf or .svg")
     from tinynet.cli.compare import compare as compare_runs
@@ -120,17 +105,14 @@ def compare(given: dict[str, Any]) -> int:
     return compare_runs(given)
 
 
-FOR_PHOTOS = "alexnet_mini; alexnet for a folder of 5,000 photographs or more"
-
-
 def commands() -> Group:
     group = Group("tinynet", SHORT)
     click.version_option(tinynet.__version__, message="tinynet %(version)s")(group)
-    group.add_command(Command("train", train, train_options(FOR_PHOTOS), TRAIN + RUNS))
-    group.add_command(Command("evaluate", evaluate, options.evaluate_params(), EVALUATE))
-    group.add_command(Command("predict", predict, options.predict_params(), PREDICT))
-    group.add_command(Command("summary", summary, options.summary_params(), SUMMARY))
-    group.add_command(Command("compare", compare, options.compare_params(), COMPARE))
+    group.add_command(Command("train", train, parameters.train_params(), TRAIN + RUNS))
+    group.add_command(Command("evaluate", evaluate, parameters.evaluate_params(), EVALUATE))
+    group.add_command(Command("predict", predict, parameters.predict_params(), PREDICT))
+    group.add_command(Command("summary", summary, parameters.summary_params(), SUMMARY))
+    group.add_command(Command("compare", compare, parameters.compare_params(), COMPARE))
     return group
 
 
@@ -139,10 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(commands(), "tinynet", launched(), arguments)
 
 
-def train_alexnet(description: str = TRAIN + RUNS) -> int:
+def train_alexnet() -> int:
     """examples/train_alexnet.py. Gives the exit code."""
-    params = [*train_options("alexnet for photographs, else alexnet_mini"), *options.old_evaluate_options()]
-    command = Command("train_alexnet.py", train_alexnet_or_evaluate, params, description)
+    text = TRAIN_ALEXNET + RUNS
+    command = Command("train_alexnet.py", train_alexnet_or_evaluate, parameters.train_alexnet_params(), text)
     return run(command, "train_alexnet.py", launched())
 
 

@@ -3,12 +3,15 @@
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinynet.training.progress import say
+
+SHOWN = 10  # skipped files that are named on the screen
 
 
 class Program(NamedTuple):
@@ -47,6 +50,14 @@ def fail(text: str) -> int:
     """Say what went wrong; gives the exit code."""
     say(f"{PROGRAM.get().name}: error: {one_line(text)}", error=True)
     return 1
+
+
+def name_skipped(skipped: Sequence[Any]) -> None:
+    """The first files that gave no picture, as `tinynet.data.photo.album` names them, and how many there are."""
+    for entry in skipped[:SHOWN]:
+        warn(f"skipped {entry.path}: {entry.reason}")
+    if skipped:
+        warn(f"{len(skipped):,} file{'s' * (len(skipped) > 1)} skipped in all")
 
 
 def one_line(text: str) -> str:

@@ -11,7 +11,6 @@ from tinynet.cli.building import (
     freeze,
     input_scale,
     learning_schedule,
-    network,
     outputs,
     pictures,
     traces,
@@ -26,6 +25,7 @@ from tinynet.io.checkpoints import Checkpoint
 from tinynet.io.files import DISK_FULL
 from tinynet.optim import SGD
 from tinynet.plots import RunPictures
+from tinynet.training.loading import network
 from tinynet.training.progress import say
 from tinynet.training.tensorboard import TensorBoard
 from tinynet.training.trainer import Trainer

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tinynet.data.idx import fashion_mnist, mnist, read_idx
     from tinynet.data.load import load
     from tinynet.data.loader import Loader
-    from tinynet.data.photo.album import photos
+    from tinynet.data.photo.album import all_photos, photos
     from tinynet.data.shapes import shapes
     from tinynet.data.statistics import channel_statistics, mean_picture
 
@@ -26,6 +26,7 @@ __all__ = [
     "Dataset",
     "Loader",
     "TenCrop",
+    "all_photos",
     "cache_folder",
     "channel_statistics",
     "cifar10",
@@ -48,6 +49,7 @@ attach(
         "Dataset": "dataset",
         "Loader": "loader",
         "TenCrop": "augment",
+        "all_photos": "photos",
         "cache_folder": "folders",
         "channel_statistics": "statistics",
         "cifar10": "cifar",

@@ -68,6 +68,20 @@ class Dataset:
             indices = np.asarray(indices)
         return Dataset(self.images[indices], self.labels[indices], self.classes)
 
+    def in_classes(self, classes: Sequence[str]) -> Dataset:
+        """The same pictures, their labels as indices into `classes`, by name: those that a net knows, which may be more
+        than the set has, or stand in another order. Raises ValueError, which names them, for pictures of others."""
+        if self.classes == tuple(classes):
+            return self
+        number = {name: i for i, name in enumerate(classes)}
+        unknown = [name for i, name in enumerate(self.classes) if name not in number and (self.labels == i).any()]
+        if unknown:
+            some = ", ".join(map(repr, unknown[:10])) + (f" and {len(unknown) - 10:,} more" if unknown[10:] else "")
+            known = ", ".join(map(repr, classes[:10])) + (", ..." if classes[10:] else "")
+            raise ValueError(f"expected pictures of the classes {known}, got some of {some}")
+        numbers = np.array([number.get(name, -1) for name in self.classes], np.int64)
+        return Dataset(self.images, numbers[self.labels], tuple(classes))
+
     def fingerprint(self) -> list[int]:
         """[number of pictures, CRC-32 of labels and classes, CRC-32 of the pictures]: other numbers are other data.
         Of a set of more than 256 MB the last looks at 64 pictures spread over it, so that none is read whole."""

@@ -114,7 +114,7 @@ class Loader:
 
         numbers = range(start, len(self))
         make: Callable[[int], Any] = batch if self.device == "cpu" else pieces
-        made = _ahead(make, numbers, self.workers) if self.workers else (make(k) for k in numbers)
+        made = ahead(make, numbers, self.workers) if self.workers else (make(k) for k in numbers)
         return made if self.device == "cpu" else self._cut_there(made)
 
     def _cut_there(self, batches: Generator) -> Iterator[Batch]:
@@ -126,7 +126,7 @@ class Loader:
                 yield crops(to_device(images, self.device), *arguments, self.size, *self._scale_there), labels
 
 
-def _ahead(make: Callable[[int], Any], numbers: range, workers: int) -> Generator:
+def ahead(make: Callable[[int], Any], numbers: range, workers: int) -> Generator:
     """make(k) for k in numbers, in order, made by threads; at most workers + 1 wait or are under way."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="tinynet loader")
     pending: deque[Future] = deque()

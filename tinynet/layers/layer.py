@@ -37,6 +37,7 @@ class Layer:
     name = ""  # given by the Sequential that holds the layer: "conv1"
     training = True  # Dropout acts only then; see train() and eval()
     window: Any = None  # (kernel_size, stride, padding, dilation), four pairs, of a layer that slides a window
+    preprocessing: Any = None  # of a run's net: what lies between a picture and x (`tinynet.load_run`)
     input_grad = True  # False: backward may return None, for the first layer of a net, whose dx nobody reads
 
     def __setattr__(self, key: str, value: Any) -> None:

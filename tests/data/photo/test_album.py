@@ -230,7 +230,7 @@ def test_opened_again_without_decoding_and_after_a_change_with(folder, read, mon
     fill(folder, cat=3, dog=3)
     first = read()
     with monkeypatch.context() as patch:
-        patch.setattr("tinynet.data.photo.cache_build.read_picture", lambda *args, **options: pytest.fail("decoded"))
+        patch.setattr("tinynet.data.photo.decode.read_picture", lambda *args, **options: pytest.fail("decoded"))
         assert np.array_equal(read().train.images, first.train.images)
         # another share, and new names of the classes: the same pictures in other places
         (folder / "cat").rename(folder / "eel")
@@ -557,7 +557,7 @@ def test_a_bar_on_a_terminal(folder, tmp_path):
 def test_ctrl_c_ends_the_build_and_leaves_nothing_unfinished(folder, tmp_path):
     fill(folder, cat=3, dog=3)
     code = (
-        "import os, sys, threading, tinynet.data.photo.cache_build as build; from tinynet.data import photos\n"
+        "import os, sys, threading, tinynet.data.photo.decode as build; from tinynet.data import photos\n"
         "real = build.read_picture\n"
         "def read(*args, **options):\n"
         "    os.write(1, b'decoding\\n')\n"  # one call: two threads' lines never mix

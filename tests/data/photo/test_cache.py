@@ -19,7 +19,7 @@ from PIL import Image
 import tinynet
 from tinynet import random
 from tinynet.data.photo import cache as cache_file
-from tinynet.data.photo import cache_build, cache_parts
+from tinynet.data.photo import cache_build, cache_parts, decode
 from tinynet.data.photo.cache import INDEX, UNFINISHED, Request, Source, find_cache
 from tinynet.data.photo.cache_build import open_or_build
 from tinynet.data.photo.cache_parts import npy_header
@@ -92,7 +92,7 @@ def decoded(monkeypatch):
         names.append(Path(path).name)
         return read_picture(path, *args, **options)
 
-    monkeypatch.setattr(cache_build, "read_picture", noting)
+    monkeypatch.setattr(decode, "read_picture", noting)
     return names
 
 
@@ -224,7 +224,7 @@ def fail_on_b(monkeypatch, lasting):
             raise PictureError(path, f"lasting: {lasting}", lasting)
         return read_picture(path, *args, **options)
 
-    monkeypatch.setattr(cache_build, "read_picture", failing)
+    monkeypatch.setattr(decode, "read_picture", failing)
 
 
 def test_a_file_that_could_not_be_read_is_tried_again(folder, place, monkeypatch, builds):
@@ -232,7 +232,7 @@ def test_a_file_that_could_not_be_read_is_tried_again(folder, place, monkeypatch
         fail_on_b(monkeypatch, lasting=False)
         assert open_or_build(place, request(folder)).skipped == {"b.png": "lasting: False"}
         assert len(builds) == 1  # for one file that still gives none, nothing is built
-    monkeypatch.setattr(cache_build, "read_picture", read_picture)
+    monkeypatch.setattr(decode, "read_picture", read_picture)
     check(again := open_or_build(place, request(folder)), request(folder))
     assert not again.skipped
     assert len(builds) == 2
@@ -246,7 +246,7 @@ def test_a_file_that_turns_out_damaged_is_not_tried_a_third_time(folder, place, 
     empty = {"c.png": "an empty file, 0 bytes"}
     for _ in range(2):
         assert open_or_build(place, request(folder)).skipped == {"b.png": "lasting: True"} | empty
-        monkeypatch.setattr(cache_build, "read_picture", lambda *args, **options: pytest.fail("tried again"))
+        monkeypatch.setattr(decode, "read_picture", lambda *args, **options: pytest.fail("tried again"))
     assert len(builds) == 1
 
 
@@ -270,7 +270,7 @@ def test_with_another_pillow_what_was_skipped_is_tried_again(folder, place, monk
     def read(path, *args, **options):
         return read_picture(folder / "a.png" if Path(path).name == "b.png" else path, *args, **options)
 
-    monkeypatch.setattr(cache_build, "read_picture", read)
+    monkeypatch.setattr(decode, "read_picture", read)
     cache = open_or_build(place, request(folder))
     assert list(cache.skipped) == ["c.png"]
     rows = {
@@ -473,7 +473,7 @@ def test_a_build_that_is_alive_is_not_removed_after_a_clock_jump(folder, place, 
         seen.append(aside.exists())
         return read_picture(path, *args, **options)
 
-    monkeypatch.setattr(cache_build, "read_picture", read)
+    monkeypatch.setattr(decode, "read_picture", read)
     check(open_or_build(place, request(folder)), request(folder))
     assert seen == [True] * len(NAMES)
 

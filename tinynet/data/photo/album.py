@@ -1,4 +1,4 @@
-"""A folder of photographs, in one folder a class, becomes two data sets that are mapped into memory."""
+"""A folder of photographs, in one folder a class, becomes two data sets that are mapped into memory, or one."""
 
 import hashlib
 import json
@@ -15,6 +15,8 @@ from tinynet.data.folders import cache_folder
 from tinynet.data.photo.cache import Cache, Request
 from tinynet.data.photo.cache_build import open_or_build
 from tinynet.data.photo.folders import PARTS, Found, check_readable, composed, find_photos
+
+ALL = "all"  # the one part of a set that is not divided
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,15 @@ class Photos:
 
     train: Dataset
     validation: Dataset
+    skipped: tuple[Skipped, ...]
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class AllPhotos:
+    """What `all_photos` returns; the fields are as those of `Photos`, but for one set instead of two."""
+
+    dataset: Dataset
     skipped: tuple[Skipped, ...]
     digest: str
 
@@ -68,23 +79,74 @@ def photos(
     two classes, classes whose names differ in case only, other classes in val than in train, size outside of
     [8, 1024], val_share outside of (0, 1); OSError if the cache cannot be written.
     """
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or not 8 <= size <= 1024:
-        raise ValueError(f"photos: expected size to be a whole number in [8, 1024], got {size!r}")
+    _check_size("photos", size)
     if isinstance(val_share, bool) or not isinstance(val_share, (int, float, np.number)) or not 0 < val_share < 1:
         raise ValueError(f"photos: expected val_share to be a number above 0 and below 1, got {val_share!r}")
     folder = Path(folder)
     found = found or find_photos(folder)
-    root = (Path(cache_dir) if cache_dir is not None else cache_folder()) / "photos"
-    if any(above.exists() and above.samefile(folder) for above in Path(os.path.realpath(root)).parents):
-        raise ValueError(f"photos: expected a cache_dir outside of the pictures' folder, got {root.parent}")
+    root = _caches(folder, cache_dir)
     share = float(val_share) if not any(found.parts) else None
     facts = {"classes": list(found.classes), "labels": found.labels, "parts": found.parts, "val_share": share}
     request = Request(folder, int(size), found.sources, facts, lambda skipped: _divide(found, share, skipped))
     cache = open_or_build(root / _place(folder, int(size)), request, progress)
     labels = np.array(found.labels, np.int64)
     train, validation = (Dataset(cache.images[part], labels[cache.rows[part]], found.classes) for part in PARTS)
-    skipped = [Skipped(folder / path, reason) for path, reason in {**found.skipped, **cache.skipped}.items()]
-    return Photos(train, validation, tuple(sorted(skipped, key=lambda entry: entry.path)), _digest(found, cache))
+    return Photos(train, validation, _skipped(found, cache), _digest(found, cache))
+
+
+def all_photos(
+    folder: str | os.PathLike,
+    *,
+    size: int = 256,
+    cache_dir: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> AllPhotos:
+    """Every picture of a folder as `photos` takes it, in one set: to measure a net on all of them. Of a folder with
+    halves, train and val, these are the pictures of both.
+
+    A class may have a single picture or none, and one class is enough. The cache is one of its own, so that the one
+    that `photos` made of the same folder stays as it is; what is decoded there already is copied.
+
+    Raises what `photos` does, ValueError if no picture of the folder can be read.
+    """
+    _check_size("all_photos", size)
+    folder = Path(folder)
+    found = find_photos(folder, least=1, empty=True)
+    root = _caches(folder, cache_dir)
+    facts = {"classes": list(found.classes), "labels": found.labels, "parts": found.parts, "val_share": 1.0}
+    request = Request(folder, int(size), found.sources, facts, lambda skipped: {ALL: _readable(found, skipped)})
+    place = root / _place(folder, int(size))
+    cache = open_or_build(place.with_name(f"{place.name}-{ALL}"), request, progress, beside=place)
+    labels = np.array(found.labels, np.int64)[cache.rows[ALL]]
+    return AllPhotos(Dataset(cache.images[ALL], labels, found.classes), _skipped(found, cache), _digest(found, cache))
+
+
+def _check_size(where: str, size: int) -> None:
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or not 8 <= size <= 1024:
+        raise ValueError(f"{where}: expected size to be a whole number in [8, 1024], got {size!r}")
+
+
+def _caches(folder: Path, cache_dir: str | os.PathLike | None) -> Path:
+    """The folder of all caches of photographs."""
+    root = (Path(cache_dir) if cache_dir is not None else cache_folder()) / "photos"
+    if any(above.exists() and above.samefile(folder) for above in Path(os.path.realpath(root)).parents):
+        raise ValueError(f"photos: expected a cache_dir outside of the pictures' folder, got {root.parent}")
+    return root
+
+
+def _skipped(found: Found, cache: Cache) -> tuple[Skipped, ...]:
+    skipped = [Skipped(found.folder / path, reason) for path, reason in {**found.skipped, **cache.skipped}.items()]
+    return tuple(sorted(skipped, key=lambda entry: entry.path))
+
+
+def _readable(found: Found, skipped: Mapping[str, Sequence]) -> list[int]:
+    readable = [i for i, source in enumerate(found.sources) if source.path not in skipped]
+    if not readable:
+        first = next(iter(found.sources), None)
+        such = f" that cannot, such as {first.path!r}: {skipped[first.path][0]}" if first else ""
+        text = f"expected pictures that can be read in {found.folder}, got {len(found.sources)}{such}"
+        raise ValueError(f"photos: {text}")
+    return readable
 
 
 def _digest(found: Found, cache: Cache) -> str:

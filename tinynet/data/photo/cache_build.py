@@ -37,22 +37,22 @@ from tinynet.data.photo.cache import (
     write_index,
 )
 from tinynet.data.photo.cache_parts import PartWriter, check_sum, map_part
-from tinynet.data.photo.decode import PictureError, fit, read_picture
+from tinynet.data.photo.decode import PictureError, read_square
 from tinynet.io.files import cannot_write, replace
 
 TRIES = 3
 BEAT = 256  # pictures between two signs of life
 AHEAD = 4  # pictures a thread that may be decoded and not yet written
-SMALLEST_SIDE = 8  # pixels; a smaller picture shows nothing
 
 Step = tuple[Path, dict[str, list[int]]]  # a new folder, and the numbers of the pictures in it, by part
 Pixels = Generator[tuple[int, bytes | PictureError], None, None]
 
 
-def open_or_build(place: Path, request: Request, progress: bool = False) -> Cache:
+def open_or_build(place: Path, request: Request, progress: bool = False, beside: Path | None = None) -> Cache:
     """The cache in the folder `place`; built, if none that fits is there. Then older ones in `place` are removed.
 
-    Pictures of an older cache whose files are unchanged are copied from it. Files that gave no picture are tried again
+    Pictures of an older cache whose files are unchanged are copied from it, and from the caches in the folder `beside`,
+    which stay as they are. Files that gave no picture are tried again
     if the reason may be gone; if one gives a picture now, the cache is built anew. The bytes do not depend on the
     number of threads. Programs that build at the same time do not disturb each other: each builds its own, and one
     stays. What was decoded when Ctrl-C or request.divide ends the build is kept for the next one.
@@ -67,7 +67,7 @@ def open_or_build(place: Path, request: Request, progress: bool = False) -> Cach
     for _ in range(TRIES):
         try:
             place.mkdir(parents=True, exist_ok=True)
-            _build(place, request, progress)
+            _build(place, request, progress, beside)
         except OSError as error:
             raise cannot_write(place, error) from error
         if found := find_cache(place, request):
@@ -95,14 +95,14 @@ def _tried_again(folder: Path, cache: Cache, request: Request) -> Cache | None:
     return dataclasses.replace(cache, skipped={**cache.skipped, **reasons})
 
 
-def _build(place: Path, request: Request, progress: bool) -> None:
+def _build(place: Path, request: Request, progress: bool, beside: Path | None) -> None:
     """Put a new cache into `place`: a finished one, or after Ctrl-C and if request.divide refuses, one of what was
     decoded, which fits no request and is there to be copied from. On a disk that is full or fails, nothing stays."""
     aside = Path(tempfile.mkdtemp(UNFINISHED, "", place))
     try:
         with at_work(aside), contextlib.ExitStack() as files:
             known = _Known(files, request.size)
-            for folder in caches_in(place):
+            for folder in [*(caches_in(beside) if beside is not None else ()), *caches_in(place)]:
                 known.add(folder)
             skipped = {s.path: known.skipped[s] for s in request.sources if s in known.skipped}
             had, rows = known.pictures.keys() & set(request.sources), request.divide(skipped)
@@ -227,10 +227,7 @@ def _pixels(request: Request, numbers: Sequence[int], known: _Known) -> Pixels:
 
 
 def _decode(path: Path, size: int) -> bytes:
-    image = read_picture(path, shorter_side=size)
-    if min(image.size) < SMALLEST_SIDE:
-        raise PictureError(path, f"{image.width} x {image.height} pixels; each side must have {SMALLEST_SIDE}")
-    return fit(image, size).tobytes()
+    return read_square(path, size).tobytes()
 
 
 def _result(i: int, pixels: bytes | Future[bytes]) -> tuple[int, bytes | PictureError]:

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 89_000_000  # just below the number from which Pillow itself speaks of a decompression bomb
+SMALLEST_SIDE = 8  # pixels; a smaller picture shows nothing
 MANY_PIXELS = 16_000_000  # pictures above are decoded one at a time, so that threads do not multiply their memory
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")  # 8 bits or fewer
 MODES_OF_16_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow gives some 16-bit files the 32-bit mode I
@@ -114,6 +115,33 @@ def fit(image: Image.Image, size: int) -> np.ndarray:
     left, top = (W - side) // 2, (H - side) // 2
     square = image.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+
+
+def read_square(path: str | os.PathLike, size: int) -> np.ndarray:
+    """uint8 (3, size, size): `fit` of the picture in the file. This is what training, evaluation and prediction see of
+    a photograph. Raises PictureError as `read_picture` does, and if a side is shorter than SMALLEST_SIDE."""
+    return _large_enough_square(read_picture(path, shorter_side=size), path, size)
+
+
+def square_of(image: Image.Image, size: int) -> np.ndarray:
+    """The same of a picture that Pillow has opened or made: EXIF orientation applied, transparency on white, and so on.
+    (A large JPEG is decoded whole here, where `read_square` decodes it smaller: that may change pixels by a little.)
+    Raises PictureError, which names the file if Pillow knows it."""
+    name = getattr(image, "filename", "") or "the image"
+    try:
+        with _quiet_pillow():
+            return _large_enough_square(_upright(_rgb(image, name), _orientation(image)), name, size)
+    except PictureError:
+        raise
+    except Exception as error:  # Pillow reads the file only now, and damaged bytes make it raise nearly anything
+        text = " ".join(str(error).split())[:200]
+        raise PictureError(name, f"damaged or cut short ({type(error).__name__}: {text})") from error
+
+
+def _large_enough_square(image: Image.Image, path: str | os.PathLike, size: int) -> np.ndarray:
+    if min(image.size) < SMALLEST_SIDE:
+        raise PictureError(path, f"{image.width} x {image.height} pixels; each side must have {SMALLEST_SIDE}")
+    return fit(image, size)
 
 
 def _open(path):

@@ -45,13 +45,14 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def find_photos(folder: Path) -> Found:
-    """The classes and files of `folder`; `tinynet.data.photo.album` says where they are looked for.
+def find_photos(folder: Path, least: int = 2, empty: bool = False) -> Found:
+    """The classes and files of `folder`; `tinynet.data.photo.album` says where they are looked for. least: classes that are
+    expected; with `empty`, a class may have no file.
 
     Raises FileNotFoundError or NotADirectoryError if there is no such folder, another OSError if it cannot be read,
-    ValueError that says what to do for another layout, such as halves of unknown names, fewer than two classes or more
-    than MAX_CLASSES, a class without files, one folder that is two classes, or classes that differ between train and
-    validation, or from each other in case only.
+    ValueError that says what to do for another layout, such as halves of unknown names, fewer than `least` classes or
+    more than MAX_CLASSES, a class without files, one folder that is two classes, or classes that differ between train
+    and validation, or from each other in case only.
     """
     found = Found(folder)
     names = _folders(found, "")
@@ -59,23 +60,23 @@ def find_photos(folder: Path) -> Found:
     if train and validation:
         found.skipped |= {name: f"not {train} or {validation}" for name in names if name not in (train, validation)}
         halves = {"train": train + "/", "validation": validation + "/"}
-        classes = {part: _classes(found, half, _folders(found, half)) for part, half in halves.items()}
+        classes = {part: _classes(found, half, _folders(found, half), least) for part, half in halves.items()}
         _check_same(found, halves, classes)
     elif names and all(name.casefold() in TRAIN + VALIDATION for name in names):
-        raise ValueError(
-            f"photos: {LAYOUT.format(folder)}, got {' and '.join(names)} alone; to hold out a share of its pictures "
-            f"give {folder / names[0]}, else put train and val side by side"
-        )
+        remedy = f"give {folder / names[0]}"
+        if least > 1:
+            remedy = f"to hold out a share of its pictures {remedy}, else put train and val side by side"
+        raise ValueError(f"photos: {LAYOUT.format(folder)}, got {' and '.join(names)} alone; {remedy}")
     else:
         _check_no_halves(folder, names)
-        classes = {"": _classes(found, "", names)}
+        classes = {"": _classes(found, "", names, least)}
     _check_apart(folder, [path for paths in classes.values() for path in paths.values()])
     found.classes = tuple(sorted(next(iter(classes.values()))))
     files = []
     for part, paths in classes.items():
         for label, name in enumerate(found.classes):
             its = [(label, composed(source.path), source, part) for source in _files(found, paths[name])]
-            if not its:
+            if not its and not empty:
                 got = f"none (it {found.skipped[paths[name]]})" if paths[name] in found.skipped else "none"
                 raise ValueError(
                     f"photos: expected pictures in {folder / paths[name]}, got {got}; add some or remove it"
@@ -131,10 +132,10 @@ def _folders(found: Found, inside: str) -> list[str]:
     return sorted(names)
 
 
-def _classes(found: Found, inside: str, names: list[str]) -> dict[str, str]:
+def _classes(found: Found, inside: str, names: list[str], least: int) -> dict[str, str]:
     """{class: path of its folder}."""
     where, classes = found.folder / inside, {composed(name): inside + name for name in names}
-    if len(names) < 2:
+    if len(names) < least:
         loose = sum(path.startswith(inside) and reason == LOOSE for path, reason in found.skipped.items())
         got = f"the one class {names[0]!r}: there is nothing to tell apart" if names else "an empty folder"
         if loose and not names:
