@@ -363,7 +363,7 @@ def test_weights_that_cannot_be_evaluated(quick, capfd, album):
         text="got some of 'cats', 'dogs', which the net does not know; the net was trained on shapes",
     )
     refused("run", "album-run", text="album-run: expected the same classes as in run, got others")
-    refused("gone", text="expected a safetensors file at gone")
+    refused("gone", text="expected a run's folder, a weights file or a checkpoint at gone, got nothing there")
     refused(Path("run/config.json"), text="expected a safetensors file")
     save_weights("other.safetensors", alexnet_mini(), {"model": "alexnet_mini"})
     refused(

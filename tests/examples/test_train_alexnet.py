@@ -74,7 +74,8 @@ def test_a_run_ends_with_its_result_in_words_and_in_the_log(finished):
     process, folder = finished
     assert (process.returncode, process.stderr) == (0, b"")
     lines = process.stdout.decode("ascii").splitlines()
-    assert [line.split()[0] for line in lines] == ["data", "net", "learn", "write", "epoch", "epoch", "finished"]
+    first = [line.split()[0] for line in lines]
+    assert first == ["data", "net", "learn", "write", "epoch", "epoch", "finished", "look", "next"]
     assert "40 pictures to learn from, 20 to validate on, 3 x 32 x 32" in lines[0]
     assert "368,842 parameters" in lines[1]
     assert "L\\xe4ufe" in lines[3]
@@ -83,11 +84,20 @@ def test_a_run_ends_with_its_result_in_words_and_in_the_log(finished):
     assert list(final) == ["event", "val_top1_error", "val_top5_error", "epochs", "seconds"]
     assert (final["event"], final["epochs"]) == ("final", 2)
     words = re.fullmatch(
-        r"finished after epoch 2, \d+ s: validation top-1 error ([\d.]+)%, top-5 error ([\d.]+)%", lines[-1]
+        r"finished after epoch 2, \d+ s: validation top-1 error ([\d.]+)%, top-5 error ([\d.]+)%", lines[-3]
     )
     assert [float(word) / 100 for word in words.groups()] == pytest.approx(
         [final["val_top1_error"], final["val_top5_error"]]
     )
+
+
+def test_at_its_end_a_run_says_what_to_open_next(finished):
+    process, folder = finished
+    look, after = process.stdout.decode("ascii").splitlines()[-2:]
+    named = re.fullmatch(r"look   at (\w+\.png), (\w+\.png), (\w+\.png) and (\d) more in L\\xe4ufe, .*/one", look)
+    assert {*named.groups()[:3]} < set(PICTURES)
+    assert int(named[4]) == len(PICTURES) - 3
+    assert re.fullmatch(r"next   (.*tinynet) predict '(.*)' photo\.jpg, or \1 evaluate '\2'", after)
 
 
 def test_a_run_writes_everything_it_promises(finished):

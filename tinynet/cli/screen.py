@@ -42,6 +42,16 @@ def launched() -> tuple[str, ...]:
     return (start.stem,) if here else (sys.argv[0],)
 
 
+def other_commands() -> tuple[str, ...]:
+    """The words that stand before predict and evaluate, where this program is `train`."""
+    *words, last = PROGRAM.get().call
+    if last == "train":
+        return tuple(words)
+    script = shutil.which("tinynet")
+    ours = script is not None and Path(script).parent == Path(sys.executable).parent
+    return ("tinynet",) if ours else (sys.executable, "-m", "tinynet")
+
+
 def warn(text: str) -> None:
     say(f"{PROGRAM.get().name}: warning: {one_line(text)}", error=True)
 

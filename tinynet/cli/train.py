@@ -17,7 +17,7 @@ from tinynet.cli.building import (
     training_view,
 )
 from tinynet.cli.resume import config_of, run_to_resume
-from tinynet.cli.screen import fail, folder_of, how_to_go_on, reason
+from tinynet.cli.screen import fail, folder_of, how_to_go_on, other_commands, reason
 from tinynet.cli.usage import device_names
 from tinynet.data import CentreCrop, Loader
 from tinynet.errors import DeviceError, Terminated
@@ -25,6 +25,7 @@ from tinynet.io.checkpoints import Checkpoint
 from tinynet.io.files import DISK_FULL
 from tinynet.optim import SGD
 from tinynet.plots import RunPictures
+from tinynet.training.afterwards import what_next
 from tinynet.training.loading import network
 from tinynet.training.progress import say
 from tinynet.training.tensorboard import TensorBoard
@@ -116,3 +117,5 @@ def train(args: SimpleNamespace, checkpoint: Checkpoint | None = None) -> None:
         config=config,
         metadata=metadata,
     ).fit(resume=checkpoint)
+    for line in () if args.quiet else what_next(args.out, other_commands()):
+        say(line)

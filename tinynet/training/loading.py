@@ -47,7 +47,9 @@ class LoadedRun:
         about, S = self.metadata, self.preprocessing.image_size
         net = about["model"] + (f" ({about['preset']})" if about.get("preset") else "")
         some = ", ".join(self.classes[:3]) + (", ..." if len(self.classes) > 3 else "")
-        learned = f", {about['epoch']} epochs of {about['data']}" if {"epoch", "data"} <= about.keys() else ""
+        learned = ""
+        if {"epoch", "data"} <= about.keys():
+            learned = f", {about['epoch']} epoch{'s' * (about['epoch'] != 1)} of {about['data']}"
         classes = f"{len(self.classes)} classes ({some})"
         return f"LoadedRun({str(self.path)!r}: {net}, {self.preprocessing.in_channels} x {S} x {S}, {classes}{learned})"
 

@@ -191,7 +191,7 @@ def pack_mean(mean: np.ndarray) -> Any:
     """What JSON can hold: a number for each channel, or a mean picture's float32 values."""
     if mean.ndim == 1:
         return mean.tolist()
-    return {"shape": mean.shape, "float32": base64.b64encode(mean.astype("<f4").tobytes()).decode()}
+    return {"shape": list(mean.shape), "float32": base64.b64encode(mean.astype("<f4").tobytes()).decode()}
 
 
 def unpack_mean(packed: Any) -> np.ndarray:
