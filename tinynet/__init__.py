@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from tinynet.inspect.gradcheck import gradcheck
     from tinynet.inspect.summary import summary
     from tinynet.io.checkpoints import load_weights, save_weights
-    from tinynet.training.evaluate import evaluate, predict
+    from tinynet.training.evaluate import evaluate
+    from tinynet.training.loading import load_run
+    from tinynet.training.predict import predict
     from tinynet.training.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -23,8 +25,9 @@ HOMES = {  # of the names that are no modules
     "evaluate": "training.evaluate",
     "get_num_threads": "backend.threads",
     "gradcheck": "inspect.gradcheck",
+    "load_run": "training.loading",
     "load_weights": "io.checkpoints",
-    "predict": "training.evaluate",
+    "predict": "training.predict",
     "save_weights": "io.checkpoints",
     "set_num_threads": "backend.threads",
     "summary": "inspect.summary",
@@ -41,6 +44,7 @@ __all__ = [
     "inspect",
     "io",
     "layers",
+    "load_run",
     "load_weights",
     "losses",
     "models",

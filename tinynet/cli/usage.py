@@ -81,8 +81,8 @@ def refuse_beside(given: Options, option: str, allowed: set[str], reason: str) -
 
 
 def device_names(devices: str) -> tuple[str, ...]:
-    """What --devices says, as tinynet.backend.device has it: "0,1" or "cuda:0,cuda:1" is ("cuda:0", "cuda:1"), "cuda" is
-    ("cuda:0",). ValueError for what it cannot say, or for more devices than the nets have towers."""
+    """What --devices says, as tinynet.backend.device has it: "0,1" or "cuda:0,cuda:1" is ("cuda:0", "cuda:1"), "cuda"
+    is ("cuda:0",). ValueError for what it cannot say, or for more devices than the nets have towers."""
     each = [re.fullmatch(r"(cpu)|(?:cuda:)?([0-9]+)|cuda", one) for one in devices.split(",")]
     if len(each) > TOWERS or not all(each):
         raise ValueError(devices)

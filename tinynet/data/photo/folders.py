@@ -46,7 +46,7 @@ def composed(name: str) -> str:
 
 
 def find_photos(folder: Path, least: int = 2, empty: bool = False) -> Found:
-    """The classes and files of `folder`; `tinynet.data.photo.album` says where they are looked for. least: classes that are
+    """The classes and files of `folder`; `tinynet.data.photos` says where they are looked for. least: classes that are
     expected; with `empty`, a class may have no file.
 
     Raises FileNotFoundError or NotADirectoryError if there is no such folder, another OSError if it cannot be read,
