@@ -73,12 +73,15 @@ def test_what_the_net_says_to_a_photograph(monkeypatch, tmp_path):
     classes = [f"class {i}" for i in range(10)]
     model = models.alexnet_mini(10, 3, 32)
     model["fc8"].bias.data[7] = 5.0
-    about = {"num_classes": 10, "in_channels": 3, "image_size": 32, "classes": classes}
-    save_weights("runs/shapes-1/weights.safetensors", model, about | {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]})
+    about = {"model": "alexnet_mini", "num_classes": 10, "in_channels": 3, "image_size": 32, "classes": classes}
+    about |= {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2], "data_kind": "shapes"}
+    save_weights("runs/shapes-1/weights.safetensors", model, about)
     Image.effect_noise((90, 60), 80).convert("RGB").save("photo.jpg")
-    lines = run(PROGRAMS[3]).splitlines()
-    assert len(lines) == 5
-    assert re.fullmatch(r" 9\d\.\d%  class 7", lines[0])
+    first, line = run(PROGRAMS[3]).splitlines()
+    assert re.fullmatch(r"  photo\.jpg  class 7 9\d\.\d%, class \d \d\.\d%, class \d \d\.\d%", line)
+    shown = next(text for language, text in BLOCKS if text.startswith("Predictions of")).splitlines()
+    assert shown[0] == first
+    assert re.sub(r"\w+ \d+\.\d%", "#", shown[1]) == re.sub(r"class \d \d+\.\d%", "#", line)
 
 
 def test_the_lines_for_a_gpu_run_on_the_cpu_too():

@@ -10,6 +10,7 @@ import filelock
 import pytest
 
 import training.test_trainer as usual
+from tinynet import data
 from tinynet.io import files
 from tinynet.io.files import JsonLines
 
@@ -153,3 +154,23 @@ def test_a_config_that_cannot_be_written_leaves_no_run_behind(tmp_path, monkeypa
     assert os.listdir(tmp_path / "run") == []
     monkeypatch.undo()
     usual.trainer(out=tmp_path / "run", epochs=1).fit()
+
+
+def test_a_program_that_is_overtaken_while_it_prepares_its_pictures(program, monkeypatch, tmp_path, capfd):
+    """Two are started into one folder, and find it free; the second is the first to train."""
+    sizes = ["--train-size", 8, "--val-size", 4, "--batch-size", 4, "--image-size", 28, "--epochs", 1, "--quiet"]
+    real, overtaken = data.load, []
+
+    def overtaking(*args, **options):
+        if not overtaken:
+            overtaken.append(None)
+            assert program(*sizes, "--devices", "cpu,cpu", "--seed", 2, "--out", "run") == 0
+            overtaken[0] = usual.contents(tmp_path)
+        return real(*args, **options)
+
+    monkeypatch.setattr(data, "load", overtaking)
+    assert program(*sizes, "--devices", "cpu,cpu", "--seed", 1, "--trace", "trace.json", "--out", "run") == 1
+    assert "log.jsonl is there already and is not overwritten" in capfd.readouterr().err
+    assert {"config.json", "towers.png", "learning_curves.png"} <= {path.name for path in overtaken[0]}
+    assert usual.contents(tmp_path) == overtaken[0]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 2
