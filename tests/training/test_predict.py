@@ -98,7 +98,7 @@ def test_pictures_of_other_sizes_are_scaled(saved):
     run, pixels = tinynet.load_run(saved()), scene(90, 60, 3)
     expected = run.predict(Image.fromarray(pixels)).probabilities
     assert same(run.predict(pixels.transpose(2, 0, 1)).probabilities, expected)
-    large = data.Dataset(pixels.transpose(2, 0, 1)[None].copy(), np.array([1]), ("x", "y"))
+    large = data.Dataset(pixels.transpose(2, 0, 1)[None].copy(), np.array([2]), ("x", "y", "more than the net knows"))
     assert same(run.predict(large).probabilities, expected)
 
 

@@ -66,7 +66,7 @@ def evaluate_run(
     batch_size: int = 64,
     workers: int = 0,
     devices: Sequence[str] = ("cpu",),
-    precision: str = "fp32",
+    precision: str | None = None,
     progress: bool = False,
 ) -> RunEvaluation:
     """The error of a run's net, or of several nets' mean, on validation pictures.
@@ -77,7 +77,8 @@ def evaluate_run(
     in it, also of classes with a single one, and of both halves of a folder with train and val. Of a named set they are
     the first val_size test pictures, as in the run if it was trained on that set; with `whole` all. Classes are
     compared by name: the pictures may lack some that the net knows. data_dir: where a named set's files are; seed: of
-    shapes. devices and precision are those of the computation; batch_size is the number of crops at a time.
+    shapes. devices and precision (None: the nets' own) are those of the computation; batch_size is the number of crops
+    at a time.
 
     Raises FileNotFoundError if the run's pictures are gone, ValueError for nets that do not see pictures alike, for
     pictures of classes that the net does not know, and what `load_run`, `data.photos` and `data.load` raise.
@@ -95,8 +96,9 @@ def evaluate_run(
     except ValueError as error:
         learned = f"; the net was trained on {first.metadata['data']}" if "data" in first.metadata else ""
         raise ValueError(f"{where}: {error}, which the net does not know{learned}") from error
-    for run in loaded:
-        run.model.set_precision(precision)
+    if precision is not None:
+        for run in loaded:
+            run.model.set_precision(precision)
     place = devices if isinstance(devices, str) else devices[0]
     loader = first.preprocessing.loader(pictures, batch_size, ten_crop=ten_crop, workers=workers, device=place)
     present = set(np.unique(pictures.labels).tolist())

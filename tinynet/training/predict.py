@@ -59,8 +59,9 @@ def predict(
                 "tinynet.load_run(path), or pass preprocessing=tinynet.training.preprocessing.Preprocessing(...)"
             )
         options: dict[str, Any] = {"batch_size": int(batch_size), "ten_crop": ten_crop, "device": _place(models[0])}
-        if isinstance(asked, Dataset):
-            batches = preprocessing.loader(asked, **options)
+        if isinstance(asked, Dataset):  # whose labels may be of other classes: nobody looks at them
+            unlabelled = Dataset(asked.images, np.zeros(len(asked), np.int64), preprocessing.classes)
+            batches = preprocessing.loader(unlabelled, **options)
         else:
             batches = asked.batches(preprocessing, unreadable == "skip", options)
     elif ten_crop:

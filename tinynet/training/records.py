@@ -182,7 +182,7 @@ class Run:
         """None: the run was begun by a version that did not note it."""
         for noted in (self.config, self.metadata):
             noted.pop(PROVENANCE, None)
-            if beginning is not None:
+            if isinstance(beginning, Mapping):
                 noted[PROVENANCE] = dict(beginning)
 
     def _report_resumption(self, checkpoint: Checkpoint) -> None:
