@@ -35,8 +35,8 @@ def random_sum(n, dtype=np.float64, entries=1):
 
     After k terms the sum is about R sqrt(k / n). Each rounding is off by at most u times that, uniformly, which makes a
     variance of a third of its square: n sums and n products give the standard deviation R u sqrt((n + 3) / 6) (the
-    model of Higham and Mary 2020). Where it is larger, gamma_n times the sum of the absolute values, at most R sqrt(n),
-    is the limit. entries: of so many results the root mean square is meant, of whose squares the deviations average out.
+    model of Higham and Mary 2020). Where that is more, gamma_n times the sum of the absolute values, at most R sqrt(n),
+    is the limit. entries: the root mean square of the errors of so many results is meant; deviations average out.
     """
     u = UNIT[np.dtype(dtype)]
     return min(n * math.sqrt(n) / (1 - n * u), deviation(n) * spread(entries)) * u

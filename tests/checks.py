@@ -26,10 +26,9 @@ def assert_within(got, expected, bound):
     wrong = ~(difference <= bound)
     if wrong.any():
         worst = np.unravel_index(np.argmax(np.where(wrong, difference / np.maximum(bound, 5e-324), 0)), got.shape)
-        raise AssertionError(
-            f"{np.count_nonzero(wrong)} of {got.size} entries are beyond the bound; the worst, at {worst}: "
-            f"expected {expected[worst]!r} within {bound[worst]:.3g}, got {got[worst]!r}, off by {difference[worst]:.3g}"
-        )
+        off = f"expected {expected[worst]} within {bound[worst]:.3g}, got {got[worst]}, off by {difference[worst]:.3g}"
+        where = tuple(map(int, worst))
+        raise AssertionError(f"{wrong.sum()} of {got.size} entries are beyond the bound; the worst, at {where}: {off}")
 
 
 def assert_close(got, expected, dtype=np.float64, terms=FEW, size=1.0):

@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+import levels
 import pytest
 from cuda_on_cpu import why_not
 from hypothesis import HealthCheck, settings
@@ -60,6 +61,17 @@ def pytest_make_collect_report(collector):
         report.outcome = "failed"
         report.longrepr = f"skipped, which --forbid-skips does not allow: {report.longrepr}"
     return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What tests/test_levels.py ran as, and which levels this processor cannot be."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    lines = [value for report in reports for name, value in report.user_properties if name == "level"]
+    if lines:
+        missing = [(name, reason) for name in levels.NAMES if (reason := levels.why_not(name))]
+        terminalreporter.section("levels of the processor", "-")
+        for line in (*lines, *(f"{name}: cannot run here: {reason}" for name, reason in missing)):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture

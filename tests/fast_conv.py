@@ -95,9 +95,9 @@ def reference(case, x, weight, dy):
 def winograd_growth(m, r, edges=True):
     """How much larger than the result's terms those are that Winograd's F(m, r) adds up: a factor of the deviation.
 
-    y[i] = sum_k AT[i, k] (sum_j G[k, j] g[j]) (sum_d BT[k, d] d[d]): for random g and d the variance of all terms is the
-    sum of AT^2 G^2 BT^2, of those that do not cancel (d = i + j) one. edges: the largest for any one of the three indices
-    counts, as the edges of pictures leave some out. In two dimensions the growth is there twice.
+    y[i] = sum_k AT[i, k] (sum_j G[k, j] g[j]) (sum_d BT[k, d] d[d]): for random g and d the variance of all terms is
+    the sum of AT^2 G^2 BT^2, of those that do not cancel (d = i + j) one. edges: the largest for any one of the three
+    indices counts, as the edges of pictures leave some out. In two dimensions the growth is there twice.
     """
     AT, G, BT = (matrix(name, m, r) ** 2 for name in ("A^T", "G", "B^T"))
     variance, wanted = np.einsum("ik,kj,kd->ijd", AT, G, BT), np.zeros((m, r, m + r - 1))

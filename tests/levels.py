@@ -2,7 +2,8 @@
 
     python tests/levels.py x86-64-v2 -n 2
 
-runs the numerical tests as that level, with pytest's other arguments behind it; `own` is the processor as it is.
+runs the numerical tests as that level, with pytest's other arguments behind it; `own` is the processor as it is, and
+`--below` lists the levels that this machine can run below its own.
 numba's machine code, OpenBLAS's and NumPy's own loops are each chosen when their library is first loaded, so a level is
 the environment of a whole process. What the variables mean is theirs to say, and may change: `report` reads back what
 really runs, and `failures` says where it is not the level's.
@@ -69,14 +70,15 @@ LEVELS = (
 )
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 OWN = "own"
+NAMES = (OWN, *(level.name for level in LEVELS))
+VARIABLES = "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES"
 
 
 def up_to(name):
     """The level of that name and those below it."""
-    names = [level.name for level in LEVELS]
-    if name not in names:
-        raise SystemExit(f"levels: expected one of {', '.join((OWN, *names))}; got {name!r}")
-    return LEVELS[: names.index(name) + 1]
+    if name not in NAMES[1:]:
+        raise SystemExit(f"levels: expected one of {', '.join(NAMES)}; got {name!r}")
+    return LEVELS[: NAMES.index(name)]
 
 
 def why_not(name):
@@ -90,18 +92,19 @@ def why_not(name):
     return f"this processor, {binding.get_host_cpu_name()}, has no {', '.join(missing)}" if missing else ""
 
 
+def below():
+    """The levels that this machine can run, but for the highest, which is nearly its own."""
+    return [name for name in NAMES[1:] if not why_not(name)][:-1]
+
+
 def environment(name):
     """The environment of a process that runs as the level."""
     if name == OWN:
         return dict(os.environ)
     level, kept = up_to(name)[-1], {feature for below in up_to(name) for feature in below.numpy}
     above = [feature for feature in umath().__cpu_dispatch__ if feature not in kept]
-    return os.environ | {
-        "NUMBA_CPU_NAME": level.name,
-        "NUMBA_CPU_FEATURES": "",  # without it numba would add the host's
-        "OPENBLAS_CORETYPE": level.openblas,
-        "NPY_DISABLE_CPU_FEATURES": " ".join(above),
-    }
+    settings = level.name, "", level.openblas, " ".join(above)  # numba would add the host's features to none at all
+    return os.environ | dict(zip(VARIABLES, settings, strict=True))
 
 
 def umath():
@@ -170,6 +173,9 @@ def command(name, *arguments):
 def main(name, *arguments):
     if name == "--here":
         return here(*arguments)
+    if name == "--below":
+        print(*below())
+        return 0
     if reason := why_not(name):
         print(f"levels: cannot run as {name}: {reason}", file=sys.stderr)
         return 1
@@ -179,5 +185,5 @@ def main(name, *arguments):
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit(f"usage: python tests/levels.py {OWN}|{'|'.join(level.name for level in LEVELS)} [pytest's arguments]")
+        sys.exit(f"usage: python tests/levels.py {'|'.join(NAMES)} [pytest's arguments]")
     sys.exit(main(*sys.argv[1:]))

@@ -32,7 +32,7 @@ def test_normal_is_a_pure_function_of_seed_name_and_index(dtype):
 def test_he_normal_has_the_standard_deviation_for_relu():
     weight = parameter(200, 10, 3, 5)
     init.he_normal(weight, 0, "w")
-    assert weight.data.std() == pytest.approx(math.sqrt(2 / 150), rel=0.02)
+    assert weight.data.std() == pytest.approx(math.sqrt(2 / 150), rel=0.02)  # 30,000 draws: 0.004 as a rule
     assert abs(weight.data.mean()) < 0.003
     plain = parameter(200, 10, 3, 5)
     init.normal(plain, math.sqrt(2 / 150), 0, "w")
@@ -45,7 +45,7 @@ def test_uniform_fills_its_bounds():
     assert weight.data.dtype == np.float32
     assert -0.25 <= weight.data.min() < -0.2499
     assert 0.2499 < weight.data.max() <= 0.25
-    assert weight.data.std() == pytest.approx(0.25 / math.sqrt(3), rel=0.02)
+    assert weight.data.std() == pytest.approx(0.25 / math.sqrt(3), rel=0.02)  # 10,000 draws: 0.006 as a rule
 
 
 def test_constant():

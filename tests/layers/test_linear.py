@@ -78,7 +78,7 @@ def test_initial_values():
     layer = Linear(200, 300)
     assert layer.weight.shape == (300, 200)
     assert layer.weight.data.dtype == np.float32
-    assert layer.weight.data.std() == pytest.approx((2 / 200) ** 0.5, rel=0.05)
+    assert layer.weight.data.std() == pytest.approx((2 / 200) ** 0.5, rel=0.05)  # 60,000 draws: 0.003 as a rule
     assert not layer.bias.data.any()
     assert not np.array_equal(layer.weight.data, Linear(200, 300, seed=1).weight.data)
 

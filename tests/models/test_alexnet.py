@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from parallel.nets import rounding
 
 from tinynet import random, summary
 from tinynet.losses import SoftmaxCE
@@ -97,7 +98,8 @@ def test_five_steps_of_the_papers_net_agree_with_an_independent_model():
     for step in range(5):
         x = 3 * random.normal((2, 3, 227, 227), 0, "five steps", step)
         optimizer.zero_grad()
-        ours = loss(net(x), labels)
+        logits = net(x)
+        ours = loss(logits, labels)
         net.backward(loss.backward())
         optimizer.step()
 
@@ -108,8 +110,10 @@ def test_five_steps_of_the_papers_net_agree_with_an_independent_model():
             with torch.no_grad():
                 velocity[name].mul_(0.9).sub_(weight, alpha=5e-4 * 0.002).sub_(gradient, alpha=0.002)
                 weight += velocity[name]
-        assert abs(ours / theirs.item() - 1) < 1e-9, step
+        # each step's gradients are off by so much, and so are the weights that the next one begins with
+        allowed = (step + 1) * rounding(net, x.shape, logits=logits)[1]
+        assert abs(ours / theirs.item() - 1) < allowed, step
     for name, parameter in net.named_parameters():
         expected = weights[name].detach().numpy()
-        assert np.linalg.norm(parameter.data - expected) <= 1e-9 * np.linalg.norm(expected), name
+        assert np.linalg.norm(parameter.data - expected) <= allowed * np.linalg.norm(expected), name
     assert abs(ours - np.log(10)) > 1e-3  # it learnt something, or the comparison would be empty
