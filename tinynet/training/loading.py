@@ -71,8 +71,8 @@ def load_run(path: str | os.PathLike, *, devices: Sequence[str] = ("cpu",)) -> L
     if missing:
         raise ValueError(
             f"{file}: expected weights that tinynet's program wrote, got others, whose net is not known (no "
-            f"{', '.join(missing)} in their metadata); build the net, net.load_state_dict(tinynet.io.checkpoints."
-            "load_weights(path)), and use tinynet.predict(net, images, preprocessing=...)"
+            f"{', '.join(missing)} in their metadata); build the net, "
+            "net.load_state_dict(tinynet.load_weights(path)), and use tinynet.predict(net, images, preprocessing=...)"
         )
     try:
         preprocessing = Preprocessing.of(metadata)
