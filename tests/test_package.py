@@ -59,7 +59,8 @@ def test_installed_packages_are_whole(built, tmp_path, monkeypatch):
         run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile", *options, package)
         output = run(python, "-W", "error", "-c", TRY, *stems, cwd=tmp_path / "elsewhere")
         assert output.startswith("fine")
-        try_the_program(environment, python, tmp_path / f"empty-{package.suffix}")
+        if package.suffix == ".whl":
+            try_the_program(environment, python, tmp_path / "empty")
 
 
 def try_the_program(environment, python, folder):
@@ -70,13 +71,13 @@ def try_the_program(environment, python, folder):
     tiny = "--train-size", 20, "--val-size", 10, "--batch-size", 10, "--image-size", 28, "--epochs", 1, "--quiet"
     starts = {
         "script": [script, "train"],
-        "m": [python, "-m", "tinynet", "train"],
         "file": [python, "train_alexnet.py"],
+        "m": [python, "-m", "tinynet", "train"],
     }
-    for safe in ("", "1"):
-        for name, words in starts.items():
+    for name, words in starts.items():
+        for safe in ("1",) if name == "m" else ("", "1"):
             options = *tiny, "--out", f"{name}{safe}"
             output = run(*words, *options, cwd=folder, env=os.environ | {"PYTHONSAFEPATH": safe})
             assert output.startswith("finished after epoch 1"), output
-    assert "tinynet " in run(script, "--version", cwd=folder)
-    assert "finished" in run(script, "compare", *sorted(path for path in folder.iterdir() if path.is_dir()), cwd=folder)
+    assert run(script, "--version", cwd=folder).startswith("tinynet ")
+    assert "finished" in run(script, "compare", "script", "file1", "m1", cwd=folder)

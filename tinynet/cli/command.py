@@ -32,9 +32,11 @@ class Command(click.Command):
     """A command whose callback gets `given`, the options that stand on the command line and no others, and gives the
     exit code. What it raises as UsageError is wrong usage too."""
 
-    def __init__(self, name: str, work: Callable[[dict[str, Any]], int], params: Sequence[click.Parameter], text: str):
+    def __init__(
+        self, name: str, work: Callable[[dict[str, Any]], int], params: Sequence[click.Parameter], short: str, text: str
+    ):
         settings = HELP | {"allow_extra_args": True}  # which `parse_args` names in words of its own
-        super().__init__(name, context_settings=settings, params=list(params), help=text.strip())
+        super().__init__(name, context_settings=settings, params=list(params), help=text.strip(), short_help=short)
         self.work = work
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -92,6 +94,9 @@ class Group(click.Group):
 
     def __init__(self, name: str, text: str):
         super().__init__(name, callback=_help_alone, context_settings=HELP, help=text, invoke_without_command=True)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order in which they are used
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write(f"\n{self.help}\n")

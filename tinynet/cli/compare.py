@@ -73,7 +73,8 @@ def exact(run: RunLog) -> list[object]:
 
 def shown(run: RunLog) -> list[str]:
     state, epochs, best, final, loss, seconds, rate = exact(run)
-    planned = run.start.get("epochs", "?")
+    planned = run.start.get("epochs")
+    planned = max(planned, len(run.epochs)) if isinstance(planned, int) else "?"  # a resumed run may have got more
     forms = [(best, "{:.2%}"), (final, "{:.2%}"), (loss, "{:.4f}"), (seconds, "{:,.0f}"), (rate, "{:,.0f}")]
     return [
         str(state),

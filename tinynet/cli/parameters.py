@@ -7,7 +7,6 @@ import click
 from tinynet.cli.command import Option
 from tinynet.cli.defaults import FEW, INPUT_SIZES, MODELS
 from tinynet.cli.options import (
-    DATA,
     NET,
     RUN,
     csv_option,
@@ -50,7 +49,7 @@ def train_alexnet_params() -> list[click.Parameter]:
 
 def evaluate_params() -> list[click.Parameter]:
     own = "(default: the run's)"
-    add = partial(Option, heading=DATA)
+    add = partial(Option, heading="the pictures")
     return [
         click.Argument(["runs"], type=PATH, nargs=-1, required=True, metavar="RUN..."),
         add("--data", metavar="NAME|DIR", help=f"{', '.join(NAMES)}, or a folder of class folders {own}."),

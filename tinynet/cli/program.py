@@ -108,11 +108,14 @@ def compare(given: dict[str, Any]) -> int:
 def commands() -> Group:
     group = Group("tinynet", SHORT)
     click.version_option(tinynet.__version__, message="tinynet %(version)s")(group)
-    group.add_command(Command("train", train, parameters.train_params(), TRAIN + RUNS))
-    group.add_command(Command("evaluate", evaluate, parameters.evaluate_params(), EVALUATE))
-    group.add_command(Command("predict", predict, parameters.predict_params(), PREDICT))
-    group.add_command(Command("summary", summary, parameters.summary_params(), SUMMARY))
-    group.add_command(Command("compare", compare, parameters.compare_params(), COMPARE))
+    for command in (
+        Command("train", train, parameters.train_params(), "train a net, or go on", TRAIN + RUNS),
+        Command("evaluate", evaluate, parameters.evaluate_params(), "measure trained nets", EVALUATE),
+        Command("predict", predict, parameters.predict_params(), "ask a net about pictures", PREDICT),
+        Command("summary", summary, parameters.summary_params(), "show a net's layers", SUMMARY),
+        Command("compare", compare, parameters.compare_params(), "show runs side by side", COMPARE),
+    ):
+        group.add_command(command)
     return group
 
 
@@ -124,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train_alexnet() -> int:
     """examples/train_alexnet.py. Gives the exit code."""
     text = TRAIN_ALEXNET + RUNS
-    command = Command("train_alexnet.py", train_alexnet_or_evaluate, parameters.train_alexnet_params(), text)
+    command = Command("train_alexnet.py", train_alexnet_or_evaluate, parameters.train_alexnet_params(), "", text)
     return run(command, "train_alexnet.py", launched())
 
 

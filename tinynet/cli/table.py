@@ -2,11 +2,11 @@
 
 import csv
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tinynet.io.files import atomic_write
+from tinynet.training.progress import say
 
 Rows = Sequence[Sequence[str]]
 STDOUT = "-"
@@ -32,17 +32,19 @@ def _wide(text: str) -> int:
 
 
 class CsvOutput:
-    """Rows of CSV into a file, written whole at the end or not at all; or line by line on stdout."""
+    """Rows of CSV: on stdout as they come, or in a file, which is written whole at the end or not at all."""
 
     def __init__(self, target: str):
         self.target, self.text = target, io.StringIO(newline="")
-        self.writer = csv.writer(sys.stdout if target == STDOUT else self.text, lineterminator="\n")
+        self.writer = csv.writer(self.text, lineterminator="\n")
 
     def row(self, *cells: object) -> None:
         self.writer.writerow(cells)
+        if self.target == STDOUT:
+            say(self.text.getvalue().removesuffix("\n"))
+            self.text.seek(0)
+            self.text.truncate()
 
     def end(self) -> None:
-        if self.target == STDOUT:
-            sys.stdout.flush()
-        else:
+        if self.target != STDOUT:
             atomic_write(Path(self.target), self.text.getvalue().encode())
