@@ -3,8 +3,8 @@ of them, augmented or not."""
 
 from typing import TYPE_CHECKING
 
+from tinynet.backend.lazy import attach
 from tinynet.data.names import NAMES, known_name
-from tinynet.lazy import attach
 
 if TYPE_CHECKING:
     from tinynet.data.augment import Augment, CentreCrop, TenCrop, colour_components
@@ -49,7 +49,7 @@ attach(
         "Dataset": "dataset",
         "Loader": "loader",
         "TenCrop": "augment",
-        "all_photos": "photos",
+        "all_photos": "photo.album",
         "cache_folder": "folders",
         "channel_statistics": "statistics",
         "cifar10": "cifar",
@@ -59,7 +59,7 @@ attach(
         "load": "load",
         "mean_picture": "statistics",
         "mnist": "idx",
-        "photos": "photos",
+        "photos": "photo.album",
         "read_idx": "idx",
         "shapes": "shapes",
     },

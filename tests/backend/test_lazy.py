@@ -23,9 +23,7 @@ def test_to_import_tinynet_loads_next_to_nothing():
     assert "numba" in fresh(f"import sys, tinynet; tinynet.layers.Conv2d; {print_loaded}")
 
 
-@pytest.mark.parametrize(
-    "first", ["tinynet.inspect.summary", "tinynet.data.photo.album", "tinynet.inspect.gradcheck", "tinynet.data.shapes"]
-)
+@pytest.mark.parametrize("first", ["tinynet.data.shapes", "tinynet.data.load"])
 def test_a_function_keeps_its_name_where_a_module_has_it_too(first):
     package, _, name = first.rpartition(".")
     assert fresh(f"import {first}, {package} as p; print(type(p.{name}).__name__)") == ["function"]
@@ -54,8 +52,8 @@ def test_modules_are_found_by_their_names_and_nothing_else_is():
 
 
 def test_what_a_module_lacks_is_no_missing_module(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.delitem(sys.modules, "tinynet.training.progress", raising=False)
-    monkeypatch.delattr(tinynet, "progress", raising=False)
-    with pytest.raises(ModuleNotFoundError, match="tqdm"):
-        tinynet.training.progress  # noqa: B018
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.delitem(sys.modules, "tinynet.io.checkpoints", raising=False)
+    monkeypatch.delitem(vars(tinynet), "load_weights", raising=False)
+    with pytest.raises(ModuleNotFoundError, match="safetensors"):
+        tinynet.load_weights  # noqa: B018

@@ -10,7 +10,7 @@ from typing import Any
 class LazyPackage(ModuleType):
     """A package that imports what `homes` names, {name: module that defines it}, when it is first asked for it, and
     its own modules too. A function keeps its name even if a module of the same name is imported: in `tinynet.data`,
-    `photos` is the function of the module `photos`."""
+    `shapes` is the function of the module `shapes`."""
 
     homes: Mapping[str, str] = {}
 
