@@ -176,8 +176,8 @@ for _ in range(400):
         begun.append(start)
         ended.append(start)
     try:
-        signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-6, 4e-4))
         try:
+            signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-6, 4e-4))
             while True:
                 parallel_for(loop, 3)
         finally:

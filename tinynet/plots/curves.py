@@ -57,7 +57,8 @@ def learning_curves(records: Iterable[Mapping[str, Any]]) -> Figure:
         axes.grid(color="#E4E4E4", linewidth=0.7)
         axes.set_axisbelow(True)
         if axes.get_lines():
-            axes.legend(framealpha=0.9, edgecolor="none", fontsize="small")  # the chance line may pass behind it
+            # curves fall; the chance line may pass behind it. loc="best" looks at every point, which is slow
+            axes.legend(loc="upper right", framealpha=0.9, edgecolor="none", fontsize="small")
     return figure
 
 
