@@ -70,7 +70,7 @@ def test_conv2d(window, filling):
 
 def x_terms(layer):
     """Products in a sum of y or of dx."""
-    return max(layer.weight.shape[:2]) * int(np.prod(layer.kernel_size))
+    return max(layer.weight.shape[:2]) * int(np.prod(layer.window[0]))
 
 
 @given(convolutions(), wide)

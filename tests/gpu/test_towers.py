@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parallel.nets import LABELS, SHAPE, margin, one_step, relative, rounding, small, trained
+from parallel.nets import LABELS, SHAPE, assert_alike, margin, one_step, relative, rounding, small, trained
 from strategies import numbers
 
 from tinynet.backend import streams
@@ -18,7 +18,7 @@ from tinynet.models import alexnet_mini
 from tinynet.training.evaluate import evaluate
 
 PLACES = [("cuda:0", "cuda:1"), ("cuda:0", "cuda:0"), ("cuda:0", "cpu"), ("cpu", "cuda:1")]
-FORWARD, STEP = rounding(small(), SHAPE)  # of two small nets in float64: a forward pass, a whole step of training
+FORWARD, STEP = rounding(small(), SHAPE, logits=2.0)  # of two small nets in float64: a forward pass, a step
 SIZES = ["--train-size", "8", "--val-size", "4", "--batch-size", "4", "--image-size", "28", "--epochs", "1", "--quiet"]
 
 
@@ -38,8 +38,7 @@ def test_one_step_is_the_whole_nets(devices, dtype):
     expected, got = one_step(small(dtype=dtype), x, LABELS), one_step(net, x, LABELS)
     forward, step = rounding(small(), SHAPE, dtype, expected["logits"])
     assert margin(small(), x.astype(np.float64)) > forward  # so no choice of ReLU or pooling can differ
-    for what, array in expected.items():
-        assert relative(got[what], array) < step, what
+    assert_alike(got, expected, forward, step)
     on_cpu = small(("cpu", "cpu"), dtype=dtype)
     one_step(on_cpu, x, LABELS)
     assert net.crossed == on_cpu.crossed
@@ -56,7 +55,7 @@ def test_how_copies_go(gpu, peers):
     for _ in range(2):
         net.load_state_dict(small().state_dict())
         got = one_step(net, x, LABELS)
-    assert all(relative(got[what], array) < STEP for what, array in expected.items())
+    assert_alike(got, expected, FORWARD, STEP)
     # a test each way; then in each of two steps two copies at three exchanges, there and back, and one at fc8's
     assert gpu.peer_copies == {"yes": 2 + 2 * 14, "no": 0, "wrong": 2}[peers]
 
@@ -112,7 +111,7 @@ def test_four_towers_on_two_gpus():
     x = numbers(SHAPE)
     expected = one_step(small(towers=4), x, LABELS)
     got = one_step(small(("cuda:0", "cuda:1", "cuda:0", "cpu"), 4), x, LABELS)
-    assert all(relative(got[what], array) < STEP for what, array in expected.items())
+    assert_alike(got, expected, FORWARD, STEP)
 
 
 @pytest.mark.usefixtures("gpu")
@@ -156,8 +155,9 @@ def test_a_run_goes_on_on_any_devices(tmp_path):
     for epochs, devices in enumerate([*choices, ("cuda:1", "cuda:0"), ("cpu",)], 1):
         moved = trained(devices, epochs, tmp_path / "moved", resume=epochs > 1)
     stayed = trained(("cpu",), epochs, tmp_path / "stayed")
+    steps = 8 * 2  # each begins with the errors of all before
     for name, value in stayed.items():
-        assert relative(moved[name], value) < 1e-10, name
+        assert relative(moved[name], value) < steps * STEP, name
 
 
 def test_the_program_on_two_gpus(gpu, quick, tmp_path, capfd):

@@ -4,8 +4,10 @@ import signal
 
 import numpy as np
 import pytest
+from checks import assert_within
+from parallel.nets import rounding
 
-from gpu.runs import SIZES, outcome, split, trainer
+from gpu.runs import SIZES, net, outcome, split, trainer
 from gpu.test_step import fails, growth
 from tinynet.backend import device, streams
 from tinynet.io.checkpoints import read_checkpoint
@@ -78,9 +80,11 @@ def test_weights_that_go_bad_in_one_tower_stop_all(gpu, devices, tower):
     gpu.busy = True
     there = spoilt(devices, tower)
     assert str(fails(there)) == expected
+    allowed = 6 * rounding(net(), (4, 2, 7, 7), np.float32)[1]  # six steps, each with the errors of all before
     for name, value in on_cpu.model.state_dict().items():
         assert np.isfinite(value).all() == (name != "fc1.weight")
-        np.testing.assert_allclose(there.model.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+        largest = np.abs(value[np.isfinite(value)]).max()
+        assert_within(there.model.state_dict()[name], value, allowed * largest)
 
 
 @pytest.mark.parametrize("tower", [0, 1])

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from checks import assert_close
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,7 +108,7 @@ def test_features_of_all_batches_one_row_a_picture():
     assert found.shape == (11, 24)
     whole = np.concatenate([x for x, _ in batches(4, 4, 3)])
     expected = activations(net, whole)["conv1"].reshape(11, 24)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert_close(found, expected, np.float32, terms=2 * 13)  # sums of 12 products and a bias, twice
     np.testing.assert_array_equal(features(net, batches(4, 4, 3), "conv1", limit=6), found[:6])
     np.testing.assert_array_equal(features(net, batches(4, 4, 3), "conv1", limit=99), found)
 
@@ -117,7 +118,7 @@ def test_of_several_views_the_mean():
     found = features(net, batches(2, views=3), "top.fc")
     ((x, _),) = batches(2, views=3)
     each = activations(net, x)["top.fc"]
-    np.testing.assert_allclose(found, [each[n::2].mean(axis=0) for n in range(2)], rtol=1e-6)
+    assert_close(found, np.array([each[n::2].mean(axis=0) for n in range(2)]), np.float32, terms=2 * 4)
 
 
 def test_a_loader_is_read_in_epoch_0_and_not_beyond_the_limit():

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from checks import FEW, assert_close
 from cuda_on_cpu import ORDERS, kernel_names, nvrtc
 from hypothesis import strategies as st
 
 from tinynet.backend import launch
 
 C_NAME = {np.float32: "float", np.float64: "double"}
-EPSILON = {np.float32: 2e-6, np.float64: 1e-13}
 
 both_dtypes = pytest.mark.parametrize("dtype", C_NAME)
 batches = st.one_of(st.integers(1, 9), st.sampled_from([12, 16, 36]))  # 36: more than a warp
@@ -36,12 +36,9 @@ def batch_first(x):
     return np.moveaxis(x, -1, 0)
 
 
-def close(actual, expected, factor=1, terms=0.0):
-    """Equal to the precision of `actual`: relative to each entry or, where terms cancel, to the largest of the entries
-    and of `terms`, which is about as large as what was added up."""
-    tolerance = EPSILON[actual.dtype.type] * factor
-    largest = max(np.abs(expected).max(), terms) if np.size(expected) else 0
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * largest)
+def close(actual, expected, terms=FEW, size=1.0):
+    """Equal but for so many roundings, in the precision of `actual`: checks.assert_close."""
+    assert_close(actual, expected, actual.dtype, terms, size)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from checks import assert_sums
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_checks import (
@@ -85,8 +86,8 @@ def test_bias_gradient(kernel, dtype, grid, order, O, J, add, seed):
     dbias = before.copy() if add else blank(O, dtype)
     Launch((grid,), (256,), order)(kernel(f"bias_gradient<{C_NAME[dtype]}>"), dy, dbias, O, J, add)
     expected = dy.sum(axis=1, dtype=np.float64) + (before if add else 0)
-    largest = (np.abs(dy).sum(axis=1) + np.abs(before)).max()  # of the sums on the way
-    np.testing.assert_allclose(dbias, expected, rtol=0, atol=4 * np.finfo(dtype).eps * largest)
+    squares = np.square(dy, dtype=np.float64).sum(axis=1) + np.square(before, dtype=np.float64)
+    assert_sums(dbias, expected, J + 1, squares, dtype)
     again = before.copy() if add else blank(O, dtype)
     Launch((3,), (256,), "shuffled")(kernel(f"bias_gradient<{C_NAME[dtype]}>"), dy, again, O, J, add)
     np.testing.assert_array_equal(again, dbias)
@@ -151,12 +152,13 @@ def test_sgd_step(kernel, dtype, grid, block, order, sizes, seed):
         lists = (array[some].astype(float).tolist() for array in (old_w, g, old_v))
         naive_w, naive_v = naive_sgd_step(*lists, float(lr[p]), momentum, float(decay[p]))
         if len(g):
-            terms = max(np.abs(array).max() for array in (old_w, old_v, g))
-            close(w.arrays[p][some], np.array(naive_w), terms=terms)
-            close(v.arrays[p][some], np.array(naive_v), terms=terms)
+            same = {"terms": 6, "size": max(np.abs(array).max() for array in (old_w, old_v, g))}  # products and sums
+            close(w.arrays[p][some], np.array(naive_w), **same)
+            close(v.arrays[p][some], np.array(naive_v), **same)
             elementwise.sgd_step(old_w, old_v, g, momentum, lr[p], decay[p])
-            close(w.arrays[p], old_w, terms=terms)
-            close(v.arrays[p], old_v, terms=terms)
+            same["terms"] *= 2
+            close(w.arrays[p], old_w, **same)
+            close(v.arrays[p], old_v, **same)
 
 
 @both_dtypes

@@ -2,11 +2,12 @@
 
 import numpy as np
 import oracles
+from bounds import roundings
+from checks import assert_close, assert_within
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_checks import (
     C_NAME,
-    EPSILON,
     Launch,
     batch_first,
     batch_last,
@@ -60,12 +61,12 @@ def test_softmax_ce_forward(kernel, dtype, grid, order, N, K, spread, seed):
     logits, labels = draw(N, K, spread, dtype, seed)
     mean, loss, p = forward(kernel, grid, order, logits, labels)
     naive_mean, naive_dlogits = oracles.softmax_ce(logits, labels)
-    tolerance = EPSILON[dtype] * (1 + spread / 5)  # a loss is a difference of numbers as large as `spread`
-    np.testing.assert_allclose(mean, naive_mean, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(p.sum(axis=1, dtype=np.float64), 1, rtol=EPSILON[dtype])
-    np.testing.assert_allclose(p, naive_dlogits * N + np.eye(K)[labels], rtol=4 * EPSILON[dtype], atol=EPSILON[dtype])
-    np.testing.assert_allclose(mean, SoftmaxCE().forward(logits, labels), rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(mean, loss.mean(dtype=np.float64), rtol=1e-13)
+    terms, largest = K + 8, np.abs(logits).max()  # a sum of K powers; a loss is a difference of logits
+    assert_close(mean, naive_mean, dtype, terms, largest)
+    assert_close(p.sum(axis=1, dtype=np.float64), 1, dtype, terms)
+    assert_close(p, naive_dlogits * N + np.eye(K)[labels], dtype, terms)
+    assert_close(mean, SoftmaxCE().forward(logits, labels), dtype, 2 * terms, largest)
+    assert_close(mean, loss.mean(dtype=np.float64), terms=N, size=np.abs(loss).max())
 
 
 @both_dtypes
@@ -73,7 +74,7 @@ def test_softmax_ce_forward(kernel, dtype, grid, order, N, K, spread, seed):
 def test_softmax_ce_mean(kernel, dtype, order, N, seed):
     loss, mean = normal(N, dtype, seed), blank(1, np.float64)
     Launch((1,), (256,), order)(kernel(f"softmax_ce_mean<{C_NAME[dtype]}>"), loss, mean, N)
-    np.testing.assert_allclose(mean[0], loss.mean(dtype=np.float64), rtol=1e-13, atol=1e-15)
+    assert_within(mean[0], loss.mean(dtype=np.float64), 2 * roundings(N) * np.abs(loss).mean(dtype=np.float64))
 
 
 @both_dtypes
@@ -114,10 +115,10 @@ def test_softmax_ce_backward(kernel, dtype, launch, N, K, seed):
     _, _, p = forward(kernel, 1, "forward", logits, labels)
     dlogits = backward(kernel, launch, p, labels, 1 / N)
     _, naive = oracles.softmax_ce(logits, labels)
-    np.testing.assert_allclose(dlogits, naive, rtol=4 * EPSILON[dtype], atol=EPSILON[dtype] / N)
+    assert_close(dlogits * N, naive * N, dtype, K + 10)
     twin = SoftmaxCE()
     twin.forward(logits, labels)
-    np.testing.assert_allclose(dlogits, twin.backward(), rtol=4 * EPSILON[dtype], atol=EPSILON[dtype] / N)
+    assert_close(dlogits * N, twin.backward() * N, dtype, 2 * (K + 10))
 
 
 @both_dtypes

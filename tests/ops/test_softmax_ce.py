@@ -16,9 +16,8 @@ def test_exp_is_right_to_the_last_place_of_float32():
     x = np.concatenate([-np.logspace(-9, np.log10(86.99), 20_000), -np.linspace(0, 86.99, 20_000)]).astype(np.float32)
     rows = x[None].copy()
     softmax_ce._exp32_rows(rows, 0, x.size)
-    np.testing.assert_allclose(
-        rows[0], np.exp(x.astype(np.float64)), rtol=2 * UNIT[np.dtype(np.float32)]
-    )  # a unit in the last place
+    unit_in_the_last_place = 2 * UNIT[np.dtype(np.float32)]
+    np.testing.assert_allclose(rows[0], np.exp(x.astype(np.float64)), rtol=unit_in_the_last_place)
 
 
 def test_exp_of_what_is_far_below_is_zero():

@@ -68,6 +68,13 @@ def one_step(net, x, labels, lr=0.05, step=3):
     return found | {f"velocity {i}": v for i, v in enumerate(optimizer.state_dict()["velocity"])}
 
 
+def off_by(error, expected):
+    """A copy with one wrong number, by so much of the largest."""
+    wrong = np.array(expected)
+    wrong.flat[wrong.size // 2] += error * np.abs(wrong).max()
+    return wrong
+
+
 def relative(got, expected):
     """The largest difference, relative to the largest number."""
     return float(np.abs(got - expected).max() / np.abs(expected).max())
@@ -98,6 +105,17 @@ def rounding(net, shape, dtype=np.float64, logits=1.0):
     once = SIGMAS * UNIT[np.dtype(dtype)] * np.sqrt(2 * forward)
     factor = max(1, 2 * float(np.abs(logits).max()))
     return once, once * np.sqrt(factor**2 + 1 + backward / forward)
+
+
+def assert_alike(got, expected, forward, step, moved=0.0):
+    """Two results of `one_step` lie no further apart than `rounding` says; `moved`: or so much more, behind choices
+    that rounding decided."""
+    assert got.keys() == expected.keys()
+    for what, array in expected.items():
+        assert got[what].shape == array.shape, what
+        bound = forward if what in ("logits", "loss") else step + moved
+        found = relative(got[what], array)
+        assert found <= bound, f"{what}: expected a relative difference of at most {bound:.3g}, got {found:.3g}"
 
 
 def margin(net, x, step=3):

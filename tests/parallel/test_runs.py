@@ -3,13 +3,18 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from parallel.nets import rounding
 from tinynet.layers import Conv2d
+from tinynet.models import alexnet_mini
 from tinynet.plots import RunPictures
 
 SIZES = ["--train-size", "12", "--val-size", "4", "--batch-size", "4", "--image-size", "28", "--epochs", "1"]
+# of a step of the program's net: how far two orders of all sums may take it, relative to the largest number
+STEP = rounding(alexnet_mini(image_size=28), (4, 3, 28, 28), np.float32)[1]
 
 
 def losses(folder):
@@ -31,13 +36,13 @@ def test_a_run_moves_between_one_device_and_two(quick, tmp_path, capfd):
     crossing = 4 * 2 * 64 * 36, 4 * 2 * 64 * 4, 4 * 2 * 256, 4 * 256
     each = "conv3 {:,}, fc6 {:,}, fc7 {:,}, fc8 {:,}".format(*crossing)
     assert f"cross  {sum(crossing):,} bytes a picture ({each}), {4 * sum(crossing):,} a step" in screen
-    assert losses(tmp_path / "split") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+    assert losses(tmp_path / "split") == pytest.approx(losses(tmp_path / "whole"), rel=3 * STEP)
     for file in ("weights.safetensors", "checkpoints/step-000000003.safetensors"):
         assert names_and_shapes(tmp_path / "split" / file) == names_and_shapes(tmp_path / "whole" / file)
 
     for folder, devices in (("split", "cpu"), ("whole", "cpu,cpu")):
         assert quick("--resume", folder, "--epochs", "2", "--devices", devices, "--quiet") == 0
-    assert losses(tmp_path / "split") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
+    assert losses(tmp_path / "split") == pytest.approx(losses(tmp_path / "whole"), rel=6 * STEP)
     capfd.readouterr()
     for devices in ("cpu", "cpu,cpu"):
         assert quick("--evaluate", "split", "--devices", devices, "--quiet") == 0

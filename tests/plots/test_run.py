@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from bounds import roundings
 from PIL import Image
 
 from plots.layout import UGLY
@@ -21,6 +22,9 @@ CHEAP = {"learning_curves.png", "first_layer_kernels.png"}
 ANSWERS = {"predictions.png", "most_wrong.png", "confusion_matrix.png"}
 ALL = CHEAP | ANSWERS | {"nearest_in_fc7.png", "activation_maps.png", "augmentation.png"}
 MEAN, STD = np.array([0.5, 0.4, 0.6]), np.array([0.3, 0.2, 0.25])
+
+
+NET = roundings(2 * (27 + 16 + 5 + 8), np.float32)  # sums of three layers and of the softmax, computed twice
 
 
 def some_set(N, C, classes, stream):
@@ -351,20 +355,20 @@ def test_the_sheets_get_what_belongs_together(tmp_path, given):
     assert images is val_set.images
     np.testing.assert_array_equal(labels, val_set.labels)
     np.testing.assert_array_equal(said, logits.argmax(axis=1))
-    np.testing.assert_allclose(share, probabilities.max(axis=1), rtol=1e-5)
-    np.testing.assert_allclose(own, probabilities[np.arange(20), labels], rtol=1e-5)
+    np.testing.assert_allclose(share, probabilities.max(axis=1), rtol=NET)
+    np.testing.assert_allclose(own, probabilities[np.arange(20), labels], rtol=NET)
     assert classes == val_set.classes
     np.testing.assert_array_equal(given["confusion_matrix"][0], labels)
     np.testing.assert_array_equal(given["confusion_matrix"][1], logits.argmax(axis=1))
     chosen = spread(val_set.labels, 8)
     assert not np.array_equal(chosen, np.sort(chosen))
     for got, expected in zip(given["predictions"], (images, probabilities, labels), strict=False):
-        np.testing.assert_allclose(got, expected[chosen], rtol=1e-5)
+        np.testing.assert_allclose(got, expected[chosen], rtol=NET)
 
     maps, picture = given["activation_maps"]
     assert list(maps) == ["conv1", "relu1", "pool1", "fc7", "relu7", "fc8"]
     np.testing.assert_array_equal(picture, val_set.images[chosen[0], :, 1:8, 0:7])  # its crop, not all of it
-    np.testing.assert_allclose(maps["fc8"], logits[chosen[:1]], atol=1e-5)
+    np.testing.assert_allclose(maps["fc8"], logits[chosen[:1]], rtol=0, atol=NET)
 
     queries, neighbours, query_labels, neighbour_labels, _ = given["nearest_neighbours"]
     np.testing.assert_array_equal(queries, val_set.images[chosen[:5]])
@@ -383,7 +387,7 @@ def test_the_picture_above_the_maps_is_the_first_of_ten_crops(tmp_path, given):
     pictures(trainer, FINAL)
     maps, picture = given["activation_maps"]
     x = (picture / 255 - MEAN[:, None, None]) / STD[:, None, None]
-    np.testing.assert_allclose(maps["fc8"], trainer.model.eval()(x[None]), atol=1e-5)
+    np.testing.assert_allclose(maps["fc8"], trainer.model.eval()(x[None]), rtol=0, atol=NET)
 
 
 def test_the_augmented_pictures_are_those_that_training_sees(tmp_path, given):
