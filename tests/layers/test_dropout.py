@@ -100,7 +100,7 @@ def test_the_mask_depends_on_seed_stream_step_and_index_alone():
     for other in (Dropout(0.5, 2, "drop6"), Dropout(0.5, 1, "drop7"), Dropout(0.5, 1, "drop6").at_step(1)):
         if other.step == 0:
             other.at_step(5)
-        assert np.mean((other(ones) == 0) == (mask == 0)) == pytest.approx(0.5, abs=0.01)
+        assert np.mean((other(ones) == 0) == (mask == 0)) == pytest.approx(0.5, abs=0.01)  # 268,800 draws: 0.001
 
 
 def test_a_smaller_batch_gets_the_first_rows_of_the_mask():

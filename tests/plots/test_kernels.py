@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from checks import assert_close
 
 from plots.layout import assert_nothing_is_clipped
 from tinynet.plots import first_layer_kernels
@@ -22,7 +23,7 @@ def test_each_kernel_fills_the_range_and_stands_in_its_tower(channels):
             scaled = (kernel - kernel.min()) / (kernel.max() - kernel.min())
             top, left = GAP + i // 8 * (3 + GAP), GAP + i % 8 * (4 + GAP)
             drawn = sheet[top : top + 3, left : left + 4]
-            np.testing.assert_allclose(drawn, np.broadcast_to(scaled.transpose(1, 2, 0), (3, 4, 3)), atol=1e-6)
+            assert_close(drawn, np.broadcast_to(scaled.transpose(1, 2, 0), (3, 4, 3)), np.float32, terms=2 * 3)
         np.testing.assert_array_equal(sheet[0], np.tile(SHEET, (len(sheet[0]), 1)))  # the gaps
         np.testing.assert_array_equal(sheet[-3, -2], SHEET)  # the places left over
     assert_nothing_is_clipped(figure)

@@ -105,7 +105,7 @@ def test_steps_by_hand():
 def test_it_learns_and_says_so_in_the_last_line(tmp_path, capfd):
     run = trainer(loader=Loader(240), epochs=6, out=tmp_path / "run")
     final = run.fit()
-    assert final["val_top1_error"] <= 0.1
+    assert final["val_top1_error"] <= 0.1  # classes lie 4.2 deviations apart: 3 % of the points, at best
     assert list(final) == ["event", "val_top1_error", "val_top5_error", "epochs", "seconds"]
     assert final == read_log(tmp_path / "run")[-1] == run.records[-1]
     assert (final["event"], final["epochs"], final["val_top5_error"]) == ("final", 6, 0.0)
