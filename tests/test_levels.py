@@ -11,7 +11,7 @@ import subprocess
 import levels
 import pytest
 
-LAYOUTS = "ops/test_conv_paths.py::test_forward_and_gradients_of_arrays_in_any_layout"
+LAYOUTS = "ops/conv/test_choose.py::test_forward_and_gradients_of_arrays_in_any_layout"
 CHOICE = (
     f"{LAYOUTS}[winograd-case0-C order]",
     f"{LAYOUTS}[panels-case2-C order]",

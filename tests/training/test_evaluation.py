@@ -8,6 +8,7 @@ import pytest
 
 import tinynet
 from tinynet import data
+from tinynet.cli import train
 from tinynet.io.checkpoints import load_metadata, load_weights, save_weights
 from tinynet.models import alexnet_mini
 from tinynet.training.evaluate import evaluate
@@ -43,11 +44,9 @@ def test_training_evaluation_and_prediction_say_the_same(quick, mine, tmp_path, 
     """The program's own validation loader, evaluate_run and predict: the same bits for each photograph."""
     seen = {}
     if mean == "picture":  # as for the paper's net
-        monkeypatch.setattr(quick.module, "input_scale", lambda args, train_set: with_mean_picture(train_set))
-    real = quick.module.Trainer
-    monkeypatch.setattr(
-        quick.module, "Trainer", lambda *args, **options: seen.setdefault("run", real(*args, **options))
-    )
+        monkeypatch.setattr(train, "input_scale", lambda args, train_set: with_mean_picture(train_set))
+    real = train.Trainer
+    monkeypatch.setattr(train, "Trainer", lambda *args, **options: seen.setdefault("run", real(*args, **options)))
     assert quick("--data", mine, *MINI, "--out", "run") == 0
     loader = seen["run"].val_loader
     expected, labels = probabilities_and_labels(seen["run"].model, loader)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 
-import filelock
 import pytest
 
 import training.test_trainer as usual
@@ -45,7 +44,7 @@ except FileExistsError as error:
 
 BEFORE = {
     "locks": "",
-    "locks as on Windows": "import tinynet.io.files\ntinynet.files.fcntl = None\n",
+    "locks as on Windows": "import tinynet.io.files\ntinynet.io.files.fcntl = None\n",
     "no locks": "import sys, warnings\nsys.modules['fcntl'] = None\nwarnings.simplefilter('ignore')\n",
 }
 
@@ -135,7 +134,7 @@ def crc(path):
 def test_where_files_are_locked_in_windows_way(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "fcntl", None)
     test_a_refused_resume_touches_nothing(tmp_path)
-    monkeypatch.setattr(filelock, "FileLock", filelock.SoftFileLock)  # no locks at all: none is pretended
+    monkeypatch.setattr(files, "FileLock", files.SoftFileLock)  # no locks at all: none is pretended
     with JsonLines(tmp_path / "a"), JsonLines(tmp_path / "a", keep=(0, 0)):
         pass
 

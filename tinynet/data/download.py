@@ -14,11 +14,11 @@ from pathlib import Path
 
 import requests
 import urllib3
-from filelock import FileLock
 from tqdm import tqdm
 
 from tinynet.data.cifar import FOLDERS, MOST_BYTES
 from tinynet.data.folders import REMOTES, Remote, cache_folder
+from tinynet.io.locks import FileLock
 
 TIMEOUT = (10, 30)  # seconds: for the connection, and for each next piece
 CHUNK = 1 << 16

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import filelock
+from tinynet.io.locks import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 fcntl: Any = None  # not on Windows
 with contextlib.suppress(ImportError):
@@ -59,7 +59,7 @@ class JsonLines:
     moment, BlockingIOError if another program is writing to it, another OSError naming it if it cannot be written.
     """
 
-    _lock_beside: filelock.BaseFileLock | None = None
+    _lock_beside: BaseFileLock | None = None
 
     def __init__(self, path: str | os.PathLike, keep: tuple[int, int] | None = None):
         self.path, self.size, self.crc = Path(path), 0, 0
@@ -124,11 +124,11 @@ class JsonLines:
         try:
             if fcntl is not None:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            elif filelock.FileLock is not filelock.SoftFileLock:  # Windows, where a locked file cannot be read
+            elif FileLock is not SoftFileLock:  # Windows, where a locked file cannot be read
                 beside = self.path.with_name(f".{self.path.name}.lock")
-                self._lock_beside = filelock.FileLock(beside, timeout=0)
+                self._lock_beside = FileLock(beside, timeout=0)
                 self._lock_beside.acquire()
-        except (BlockingIOError, filelock.Timeout) as error:
+        except (BlockingIOError, Timeout) as error:
             text = f"cannot write {self.path}: another program is writing to it; wait until it ends, or stop it"
             raise BlockingIOError(errno.EAGAIN, text) from error
         except (OSError, NotImplementedError):

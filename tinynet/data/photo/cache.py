@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
-from filelock import FileLock, Timeout
 
 from tinynet.data.photo.cache_parts import check_sum, map_part
 from tinynet.data.photo.decode import readable_formats
 from tinynet.io.files import atomic_write
+from tinynet.io.locks import FileLock, Timeout
 
 VERSION = 2
 INDEX = "index.json"
