@@ -1,7 +1,7 @@
 """Numerical tests as each level that this processor can run, in processes of their own: what other machines compute.
 
 The choice is small, so that it fits into every run of the suite: one test of each way to compute that has loops of its
-own. Where numba's cache knows a level it takes 3 s of a core, the first time 14 s: numba compiles for each level. All
+own. Where numba's cache knows a level it takes 3 s of a core, the first time 12 s: numba compiles for each level. All
 numerical tests run by `python tests/levels.py LEVEL`, as .ci/run does. The end of pytest's output says what really ran,
 and which levels cannot run here.
 """
@@ -17,7 +17,6 @@ CHOICE = (
     f"{LAYOUTS}[panels-case2-C order]",
     "ops/test_lrn.py",
     "ops/test_matmul.py::test_every_shape_and_order",
-    "ops/test_softmax_ce.py",
 )
 
 
