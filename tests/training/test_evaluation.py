@@ -164,6 +164,56 @@ def test_a_test_folder_of_its_own_is_no_reason_to_warn(saved, mine, album):
     assert evaluate_run(run, album.parent / "album" / ".." / "album", whole=True).warnings == (LEARNED,)
 
 
+def test_a_half_or_a_folder_beside_the_pictures_learned_from_may_have_been_learned(saved, mine, tmp_path):
+    """Of a folder inside the run's own nobody knows whether it is the half that was held out."""
+    halves = tmp_path / "halves"
+    halves.mkdir()
+    mine.rename(halves / "val")
+    run = tinynet.load_run(saved(data=str(halves)))
+    assert evaluate_run(run, halves / "val", whole=True).warnings == (OTHERS,)
+    inside = tinynet.load_run(saved("inside", data=str(halves / "val")))
+    (halves / "train").mkdir()
+    for name in CLASSES:
+        shutil.copytree(halves / "val" / name, halves / "train" / name)
+    assert evaluate_run(inside, halves, whole=True).warnings == (LEARNED,)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"val_size": 2}, "expected no val_size for a folder of photographs, got 2; leave it out"),
+        ({"data_dir": "files"}, "expected no data_dir for a folder of photographs, got files"),
+        ({"whole": True, "val_size": 2}, "expected no val_size for a folder of photographs, whole, got 2"),
+        ({"data": "shapes", "whole": True, "val_size": 2}, "expected no val_size for shapes, whole, got 2"),
+        ({"data": "shapes", "data_dir": "files"}, "expected no data_dir for shapes, got files"),
+        ({"data": "MNIST", "whole": True, "val_size": 2}, "expected no val_size for mnist, whole, got 2"),
+    ],
+)
+def test_what_would_choose_nothing_is_refused(saved, mine, options, text):
+    run = tinynet.load_run(saved(data=str(mine)))
+    with pytest.raises(ValueError, match=text):
+        evaluate_run(run, **options)
+
+
+def test_a_set_in_any_usual_spelling(saved):
+    names = list(data.load("shapes", train_size=1, validation_size=1)[1].classes)
+    run = saved(classes=names, num_classes=len(names), data="shapes", data_kind="shapes")
+    assert evaluate_run(run, "SHAPES", val_size=12).result == evaluate_run(run, "shapes", val_size=12).result
+
+
+def test_a_run_that_is_loaded_computes_where_it_is(saved, mine, monkeypatch):
+    """Not where `devices` says, which is for runs that are given by their paths."""
+    run, places = tinynet.load_run(saved(data=str(mine))), []
+    real = type(run.preprocessing).loader
+    monkeypatch.setattr(
+        type(run.preprocessing),
+        "loader",
+        lambda self, *args, device, **how: places.append(device) or real(self, *args, **how),
+    )
+    evaluate_run(run, devices=("cuda:0",))
+    assert places == ["cpu"]
+
+
 def test_classes_are_compared_by_name(saved, mine):
     """A test folder that lacks classes, whose others have other numbers; and one with classes that the net lacks."""
     run = tinynet.load_run(saved("three", classes=["dogs", "ants", "cats"], num_classes=3))

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 import tinynet
-from tinynet.cli.defaults import FEW, PHOTOS
+from tinynet.cli.defaults import FEW
 from tinynet.cli.screen import warn
 from tinynet.data import Loader
+from tinynet.data.names import PHOTOS
 from tinynet.layers.layer import Layer
 from tinynet.parallel import Split
 from tinynet.training.evaluate import evaluation_mode

@@ -14,8 +14,9 @@ import numpy as np
 
 import tinynet
 from tinynet.cli.building import freeze
-from tinynet.cli.defaults import GREY, PHOTOS
+from tinynet.cli.defaults import GREY
 from tinynet.cli.screen import reason
+from tinynet.data.names import PHOTOS
 from tinynet.io.checkpoints import layer_names, load_metadata, load_pretrained
 from tinynet.io.files import cannot_write
 from tinynet.layers import Layer

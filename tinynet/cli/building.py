@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from tinynet import data, plots
-from tinynet.cli.defaults import PHOTOS
 from tinynet.cli.screen import name_skipped, warn
 from tinynet.cli.values import slowed
 from tinynet.data import Augment, CentreCrop, Dataset
+from tinynet.data.names import PHOTOS
 from tinynet.io.checkpoints import layer_names
 from tinynet.layers import Layer
 from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau

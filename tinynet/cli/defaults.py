@@ -2,7 +2,8 @@
 
 from typing import Any
 
-PHOTOS = "photos"  # a folder of class folders
+from tinynet.data.names import PHOTOS
+
 TOWERS = 2  # of the nets that can be split
 FEW = 5_000  # photographs, below which the small net is trained: the paper's, of 61 million weights, had 1.2 million
 GREY = ("mnist", "fashion-mnist")  # sets of pictures of one channel

@@ -9,7 +9,8 @@ from tinynet.backend.precision import check_precision_on
 from tinynet.cli.begin import versions
 from tinynet.cli.defaults import COMMON
 from tinynet.cli.screen import warn
-from tinynet.cli.usage import data_kind, device_names
+from tinynet.cli.usage import device_names
+from tinynet.data.names import data_kind
 from tinynet.errors import DeviceError
 from tinynet.io.checkpoints import Checkpoint, read_checkpoint
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from tinynet import data as sets
 from tinynet.data.dataset import Dataset
+from tinynet.data.names import PHOTOS, data_kind
 from tinynet.data.photo.album import Skipped
 from tinynet.training.evaluate import Evaluation, evaluate
-from tinynet.training.loading import LoadedRun, load_run
-from tinynet.training.preprocessing import PHOTOS
+from tinynet.training.loading import LoadedRun, first_device, load_run
 from tinynet.training.run_folder import CONFIG
 
 OTHERS = "these are not the pictures of the training run: it may have learned from some of them"
@@ -72,21 +72,23 @@ def evaluate_run(
     """The error of a run's net, or of several nets' mean, on validation pictures.
 
     runs: what `load_run` takes, or LoadedRuns; one or a list. data: None for the validation pictures of the (first)
-    run, which its weights file tells of; else one of `tinynet.data.NAMES`, or a folder of class folders. Of a folder
-    these are the pictures that training would hold out, a fifth of them or the folder val; with `whole` every picture
-    in it, also of classes with a single one, and of both halves of a folder with train and val. Of a named set they are
-    the first val_size test pictures, as in the run if it was trained on that set; with `whole` all. Classes are
-    compared by name: the pictures may lack some that the net knows. data_dir: where a named set's files are; seed: of
-    shapes. devices and precision (None: the nets' own) are those of the computation; batch_size is the number of crops
-    at a time.
+    run, which its weights file tells of; else a named set, as `data.load` takes it, or a folder of class folders. Of a
+    folder these are the pictures that training would hold out, a fifth of them or the folder val; with `whole` every
+    picture in it, also of classes with a single one, and of both halves of a folder with train and val. Of a named set
+    they are the first val_size test pictures, as in the run if it was trained on that set; with `whole` all. Classes
+    are compared by name: the pictures may lack some that the net knows. data_dir: where a named set's files are; seed:
+    of shapes. devices: where the runs that are given by their paths compute. precision (None: the nets' own) is that of
+    the computation; batch_size is the number of crops at a time.
 
-    Raises FileNotFoundError if the run's pictures are gone, ValueError for nets that do not see pictures alike, for
-    pictures of classes that the net does not know, and what `load_run`, `data.photos` and `data.load` raise.
+    Raises FileNotFoundError if the run's pictures are gone; ValueError for nets that do not see pictures alike, for
+    pictures of classes that the net does not know, for a val_size or data_dir that would choose nothing; and what
+    `load_run`, `data.photos` and `data.load` raise.
     """
     loaded = _loaded(runs, devices)
     first = loaded[0]
     where, own = (_own_data(first), True) if data is None else (os.fspath(data), False)
-    kind = where if where in sets.NAMES else PHOTOS
+    where, kind = data_kind(where) or (where, PHOTOS)  # or nothing there, which is said below
+    _check_unused(kind, whole, data_dir=data_dir, val_size=val_size)
     if kind == PHOTOS:
         found = _photographs(first, Path(where), whole, own, progress)
     else:
@@ -99,8 +101,8 @@ def evaluate_run(
     if precision is not None:
         for run in loaded:
             run.model.set_precision(precision)
-    place = devices if isinstance(devices, str) else devices[0]
-    loader = first.preprocessing.loader(pictures, batch_size, ten_crop=ten_crop, workers=workers, device=place)
+    how = {"ten_crop": ten_crop, "workers": workers, "device": first_device(first.model)}
+    loader = first.preprocessing.loader(pictures, batch_size, **how)
     present = set(np.unique(pictures.labels).tolist())
     return RunEvaluation(
         result=evaluate([run.model for run in loaded], loader),
@@ -129,6 +131,16 @@ def _loaded(runs: Any, devices: Sequence[str]) -> list[LoadedRun]:
         if different:
             raise ValueError(f"{path}: expected the same {different[0]} as in {given[0]}, got others")
     return loaded
+
+
+def _check_unused(kind: str, whole: bool, **options: Any) -> None:
+    """What is given must count: else the numbers are of other pictures than somebody believes."""
+    unused = {PHOTOS: ("data_dir", "val_size"), "shapes": ("data_dir",)}.get(kind, ())
+    for name in (*unused, "val_size") if whole else unused:
+        if options[name] is not None:
+            what = "a folder of photographs" if kind == PHOTOS else kind
+            pictures = f"{what}{', whole' if whole else ''}"
+            raise ValueError(f"evaluate_run: expected no {name} for {pictures}, got {options[name]}; leave it out")
 
 
 def _own_data(run: LoadedRun) -> str:
@@ -176,7 +188,7 @@ def _named(
         seed=seed or 0,
         image_size=run.preprocessing.image_size,
         train_size=1 if name == "shapes" else None,  # of these, each is drawn
-        validation_size=None if whole and name != "shapes" else val_size,
+        validation_size=None if whole and name != "shapes" else val_size,  # of shapes there is no end
         progress=progress,
     )
     return _Pictures(validation, [None, *validation.fingerprint()])
@@ -197,12 +209,14 @@ def _data_dir(run: LoadedRun) -> str | None:
 def _warnings(runs: list[LoadedRun], where: str, kind: str, whole: bool, fingerprint: list[Any]) -> list[str]:
     if whole and kind == PHOTOS:
         learned = [run.metadata["data"] for run in runs if run.metadata.get("data_kind") == PHOTOS]
-        return [LEARNED] if any(_overlap(where, folder) for folder in learned) else []
+        if any(_within(folder, where) for folder in learned):
+            return [LEARNED]
+        return [OTHERS] if any(_within(where, folder) for folder in learned) else []  # a half, or a class, of it
     known = [run.metadata["fingerprints"]["validation"] for run in runs if "fingerprints" in run.metadata]
     return [OTHERS] if any(own != json.loads(json.dumps(fingerprint)) for own in known) and not whole else []
 
 
-def _overlap(one: str, other: str) -> bool:
-    """One folder is the other or lies in it."""
-    first, second = (os.path.join(os.path.normcase(os.path.realpath(path)), "") for path in (one, other))
-    return first.startswith(second) or second.startswith(first)
+def _within(folder: str, other: str) -> bool:
+    """The folder is the other one, or lies in it."""
+    inner, outer = (os.path.join(os.path.normcase(os.path.realpath(path)), "") for path in (folder, other))
+    return inner.startswith(outer)

@@ -23,7 +23,7 @@ MODELS = ("alexnet", "alexnet_mini")
 @dataclass(frozen=True, eq=False)
 class LoadedRun:
     """What `load_run` gives. path: of the weights file; model: the net, in evaluation mode; metadata: what the file
-    tells, `checkpoint.load_metadata`; preprocessing: from a picture to the net's x."""
+    tells, `tinynet.io.checkpoints.load_metadata`; preprocessing: from a picture to the net's x."""
 
     path: Path
     model: Layer
@@ -85,6 +85,11 @@ def load_run(path: str | os.PathLike, *, devices: Sequence[str] = ("cpu",)) -> L
     load_pretrained(model, file)
     model.preprocessing = preprocessing
     return LoadedRun(file, model.eval(), metadata, preprocessing)
+
+
+def first_device(model: Any) -> str:
+    """The device on which the net wants its input: of one on several devices, the first."""
+    return next(iter(getattr(model, "devices", ())), None) or model.device or "cpu"
 
 
 def build_net(metadata: Mapping[str, Any], devices: Sequence[str]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from tinynet.data.dataset import Dataset
 from tinynet.layers.layer import Layer
 from tinynet.training.evaluate import predict_parts
-from tinynet.training.loading import LoadedRun
+from tinynet.training.loading import LoadedRun, first_device
 from tinynet.training.pictures import Pictures, recognised
 from tinynet.training.predictions import Predictions
 from tinynet.training.preprocessing import Preprocessing
@@ -35,6 +35,8 @@ def predict(
     folders inside, are taken in the order of their paths; a Pillow image; a list of these; pixels, uint8 (N, C, H, W)
     or (C, H, W); a Dataset. For these a model that does not know its preprocessing needs `preprocessing`. Or what is
     prepared already: floats (N, C, H, W), a Loader, of which epoch 0 is read, or any iterable of batches (x, labels).
+    Of a large JPEG give the path: it is then decoded at a part of its size, as evaluation does; what Pillow has opened
+    is decoded whole, and its pixels differ a little.
 
     ten_crop: average over the corners, the centre and their mirrored copies instead of the centre alone. batch_size:
     crops that go through the net at a time. Batches of other sizes may change the last bits of a probability.
@@ -58,7 +60,8 @@ def predict(
                 "predict: expected a model that knows how pictures become its input, got one that does not; use "
                 "tinynet.load_run(path), or pass preprocessing=tinynet.training.preprocessing.Preprocessing(...)"
             )
-        options: dict[str, Any] = {"batch_size": int(batch_size), "ten_crop": ten_crop, "device": _place(models[0])}
+        device = first_device(models[0])
+        options: dict[str, Any] = {"batch_size": int(batch_size), "ten_crop": ten_crop, "device": device}
         if isinstance(asked, Dataset):  # whose labels may be of other classes: nobody looks at them
             unlabelled = Dataset(asked.images, np.zeros(len(asked), np.int64), preprocessing.classes)
             batches = preprocessing.loader(unlabelled, **options)
@@ -98,8 +101,3 @@ def _models(model: Any) -> tuple[list[Layer], Preprocessing | None]:
                 f"{', '.join(names)}; predict with each alone"
             )
     return models, known[0] if known else None
-
-
-def _place(model: Any) -> str:
-    """The device on which the net wants its input: of one on several devices, the first."""
-    return next(iter(getattr(model, "devices", ())), None) or model.device or "cpu"

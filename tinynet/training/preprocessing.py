@@ -15,9 +15,9 @@ from PIL import Image
 from tinynet.data.augment import CentreCrop, TenCrop
 from tinynet.data.dataset import Dataset
 from tinynet.data.loader import Loader
+from tinynet.data.names import PHOTOS
 from tinynet.data.photo.decode import read_square, square_of
 
-PHOTOS = "photos"  # the kind of data that is a folder of class folders
 NATIVE = {"mnist": 28, "fashion-mnist": 28, "cifar-10": 32}  # pixels a side of the sets whose files hold squares
 NEEDED = ("image_size", "in_channels", "mean", "std", "classes")
 
