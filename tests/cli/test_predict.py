@@ -128,6 +128,15 @@ def test_csv(tinynet_program, run, capfd, tmp_path, target):
     assert got == pytest.approx([probability for best in expected for _, probability in best], rel=1e-5)
 
 
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names of files are text there")
+@pytest.mark.parametrize("target", ["-", "answers.csv"])
+def test_csv_of_a_name_that_is_no_text(tinynet_program, run, capfd, tmp_path, target):
+    shutil.copy(tmp_path / "album" / "1.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
+    assert tinynet_program("predict", run, f"--csv={target}", os.fsdecode(b"caf\xe9.png"), "--top", 1) == 0
+    text = capfd.readouterr().out if target == "-" else (tmp_path / target).read_text("utf-8")
+    assert [row["file"] for row in rows_of(text)] == ["caf\\udce9.png"]
+
+
 def test_a_picture_behind_csv_is_a_picture(tinynet_program, run, capfd, tmp_path):
     before = (tmp_path / "album" / "1.png").read_bytes()
     assert tinynet_program("predict", run, "--csv", "album/1.png", "--top", 1) == 0

@@ -9,9 +9,10 @@ import pytest
 
 import tinynet
 from tinynet.backend import precision
-from tinynet.cli.defaults import DATA, FEW, INPUT_SIZES, MODELS, PHOTOS, PRECISIONS
-from tinynet.cli.usage import data_kind, device_names
+from tinynet.cli.defaults import DATA, FEW, INPUT_SIZES, MODELS, PRECISIONS
+from tinynet.cli.usage import device_names
 from tinynet.data import NAMES
+from tinynet.data.names import PHOTOS, data_kind
 from tinynet.models import PRESETS
 
 COMMANDS = "train", "evaluate", "predict", "summary", "compare"
@@ -81,7 +82,8 @@ def test_version(tinynet_program, capfd):
         ("evaluate run --ten-crops", "--ten-crops: no such option; did you mean --ten-crop?", "tinynet evaluate"),
         ("predict run", "tinynet predict: error: expected IMAGE..., got none", "tinynet predict --help"),
         ("predict run a.jpg --top 0", "--top: expected a whole number of at least 1, got '0'", "tinynet predict"),
-        ("predict run a.jpg --csv out.csv", "--csv: expected its file behind =, such as --csv=", "tinynet predict"),
+        ("predict run a.jpg --csv out.csv", "--csv: expected its file behind =, as in --csv=out.csv", "tinynet"),
+        ("compare run other --csv out.csv", "as in --csv=out.csv, got 'out.csv'", "tinynet compare"),
         ("summary --preset papr", "got 'papr'; did you mean paper?", "tinynet summary --help"),
         ("summary --model alexnet --image-size 64", "expected 3 x 227 x 227, what paper's", "tinynet summary"),
         ("compare", "tinynet compare: error: expected RUN..., got none", "tinynet compare --help"),

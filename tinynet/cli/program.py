@@ -9,7 +9,7 @@ import tinynet
 from tinynet.cli import parameters
 from tinynet.cli.command import Command, Group, in_our_words
 from tinynet.cli.screen import PROGRAM, Program, fail, launched, one_line, readable_streams, reason
-from tinynet.cli.usage import check_precision, checked, completed, settle_devices, wrong
+from tinynet.cli.usage import check_csv, check_precision, checked, completed, settle_devices, wrong
 from tinynet.errors import DeviceError, Terminated
 from tinynet.training.progress import say
 
@@ -84,8 +84,7 @@ def evaluate(given: dict[str, Any]) -> int:
 
 def predict(given: dict[str, Any]) -> int:
     settle_devices(given)
-    if any(image.suffix == ".csv" for image in given["images"]):
-        raise wrong(given, "csv", "its file behind =, such as --csv=answers.csv")
+    check_csv(given, given["images"])
     from tinynet.cli.predict import predict as answer
 
     return answer(given)
@@ -98,6 +97,7 @@ def summary(given: dict[str, Any]) -> int:
 
 
 def compare(given: dict[str, Any]) -> int:
+    check_csv(given, given["runs"])
     if "plot" in given and given["plot"].suffix not in (".png", ".pdf", ".svg"):
         raise wrong(given, "plot", "a file whose name ends with .png, .pdf or .svg")
     from tinynet.cli.compare import compare as compare_runs

@@ -32,7 +32,8 @@ def _wide(text: str) -> int:
 
 
 class CsvOutput:
-    """Rows of CSV: on stdout as they come, or in a file, which is written whole at the end or not at all."""
+    """Rows of CSV: on stdout as they come, or in a file, which is written whole at the end or not at all. Bytes of a
+    file's name that are no text are written as \\udcff, in both."""
 
     def __init__(self, target: str):
         self.target, self.text = target, io.StringIO(newline="")
@@ -47,4 +48,4 @@ class CsvOutput:
 
     def end(self) -> None:
         if self.target != STDOUT:
-            atomic_write(Path(self.target), self.text.getvalue().encode())
+            atomic_write(Path(self.target), self.text.getvalue().encode("utf-8", "backslashreplace"))

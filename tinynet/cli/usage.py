@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from tinynet.cli.defaults import COMMON, DATA, FEW, IMAGE_SIZES, INPUT_SIZES, MODELS, PHOTOS, TOWERS
+from tinynet.cli.defaults import COMMON, DATA, FEW, IMAGE_SIZES, INPUT_SIZES, MODELS, TOWERS
 from tinynet.cli.values import did_you_mean
-from tinynet.data.names import NAMES, known_name
+from tinynet.data.names import NAMES, PHOTOS, data_kind
 
 Options = dict[str, Any]
 
@@ -143,18 +143,14 @@ def check_precision(given: Options) -> None:
         raise click.UsageError(f"--precision: {error}") from None
 
 
+def check_csv(given: Options, words: tuple[Path, ...]) -> None:
+    """words: the command's others. After --csv a file's name stands among them: it has to be behind =."""
+    tables = [word for word in words if word.suffix == ".csv"] if given.get("csv") == "-" else []
+    if tables:
+        raise click.UsageError(f"--csv: expected its file behind =, as in --csv={tables[0]}, got {str(tables[0])!r}")
+
+
 # what to learn from, and the net
-
-
-def data_kind(name: str) -> tuple[str, str] | None:
-    """(the set's name or the folder, the set's name or PHOTOS) of what --data says, in any usual spelling of a set's
-    name, or None. A folder of such a spelling is a folder, unless the spelling is a name itself."""
-    if name in NAMES:
-        return name, name
-    if Path(name).is_dir():
-        return name, PHOTOS
-    known = known_name(name)
-    return None if known is None else (known, known)
 
 
 def checked_data(given: Options) -> tuple[str, str]:
