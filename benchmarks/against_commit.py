@@ -87,6 +87,7 @@ def main() -> int:
     parser.add_argument("--pause", type=timing.number, default=0.3, metavar="S", help="before each timing (0.3 s)")
     parser.add_argument("--allowed", type=timing.number, default=1.03, metavar="RATIO", help="(default: 1.03)")
     args = parser.parse_args()
+    interval(range(args.repeat))  # too few pairs are refused before time is spent
     print(f"{timing.machine()}; batch {args.batch_size}, {args.threads} thread(s), {args.repeat} pairs", flush=True)
     slower = 0
     with earlier(args.base) as root:

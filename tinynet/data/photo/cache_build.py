@@ -52,10 +52,10 @@ def open_or_build(place: Path, request: Request, progress: bool = False, beside:
     """The cache in the folder `place`; built, if none that fits is there. Then older ones in `place` are removed.
 
     Pictures of an older cache whose files are unchanged are copied from it, and from the caches in the folder `beside`,
-    which stay as they are. Files that gave no picture are tried again
-    if the reason may be gone; if one gives a picture now, the cache is built anew. The bytes do not depend on the
-    number of threads. Programs that build at the same time do not disturb each other: each builds its own, and one
-    stays. What was decoded when Ctrl-C or request.divide ends the build is kept for the next one.
+    which stay as they are. Files that gave no picture are tried again if the reason may be gone; if one gives a picture
+    now, the cache is built anew. The bytes do not depend on the number of threads. Programs that build at the same time
+    do not disturb each other: each builds its own, and one stays. What was decoded when Ctrl-C or request.divide ends
+    the build is kept for the next one.
 
     Raises OSError that says what to do if `place` cannot be written, the disk is full or too small, or other programs
     remove each new cache at once; and what request.divide raises.
