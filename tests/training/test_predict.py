@@ -94,6 +94,21 @@ def test_whatever_form_the_pictures_have(album, saved):
         np.testing.assert_allclose(run.predict(one).probabilities[0], expected[0], rtol=1e-5)
 
 
+def test_one_opened_picture_several_times(album, saved):
+    """It is read once, when first needed, though pictures are prepared in threads."""
+    run = tinynet.load_run(saved())
+    for path in readable(album):
+        with Image.open(path) as image:
+            found = run.predict([image] * 8).probabilities
+        assert (found == found[0]).all(), path
+
+
+@pytest.mark.parametrize(("images", "got"), [([1, 2], "a list of int"), ([(1, 2, 3)], "a list of tuple")])
+def test_what_is_neither_a_picture_nor_a_batch(saved, images, got):
+    with pytest.raises(TypeError, match=f"predict: expected images as a picture's path, .*; got {got}"):
+        tinynet.load_run(saved()).predict(images)
+
+
 def test_pictures_of_other_sizes_are_scaled(saved):
     run, pixels = tinynet.load_run(saved()), scene(90, 60, 3)
     expected = run.predict(Image.fromarray(pixels)).probabilities

@@ -101,8 +101,8 @@ def evaluate_run(
     if precision is not None:
         for run in loaded:
             run.model.set_precision(precision)
-    how = {"ten_crop": ten_crop, "workers": workers, "device": first_device(first.model)}
-    loader = first.preprocessing.loader(pictures, batch_size, **how)
+    place = first_device(first.model)
+    loader = first.preprocessing.loader(pictures, batch_size, ten_crop=ten_crop, workers=workers, device=place)
     present = set(np.unique(pictures.labels).tolist())
     return RunEvaluation(
         result=evaluate([run.model for run in loaded], loader),

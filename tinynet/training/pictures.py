@@ -44,6 +44,8 @@ def recognised(images: Any, batch_size: int) -> Pictures | Dataset | Batches:
         raise ValueError("predict: expected at least one picture, got none")
     if _is_picture(first):
         return Pictures(_with_folders([first, *iterator]))
+    if not isinstance(first, (tuple, list)) or len(first) != 2:
+        raise TypeError(f"predict: expected images as {KINDS}; got a {type(images).__name__} of {type(first).__name__}")
     return itertools.chain([first], iterator)
 
 

@@ -40,6 +40,7 @@ POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 DAMAGED = (None, errno.EINVAL, errno.EOVERFLOW)
 
 _one_large = threading.Lock()
+_one_opened = threading.Lock()  # Pillow cannot read one image in two threads, and somebody may give it twice
 
 
 class PictureError(ValueError):
@@ -130,7 +131,9 @@ def square_of(image: Image.Image, size: int) -> np.ndarray:
     name = getattr(image, "filename", "") or "the image"
     try:
         with _quiet_pillow():
-            return _large_enough_square(_upright(_rgb(image, name), _orientation(image)), name, size)
+            with _one_opened:
+                upright = _upright(_rgb(image, name), _orientation(image))
+            return _large_enough_square(upright, name, size)
     except PictureError:
         raise
     except Exception as error:  # Pillow reads the file only now, and damaged bytes make it raise nearly anything
