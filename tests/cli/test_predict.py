@@ -162,7 +162,8 @@ def test_what_is_no_run(tinynet_program, run, capfd):
 
 
 def test_many_pictures_are_answered_as_they_come(monkeypatch, tinynet_program, run, capfd):
-    monkeypatch.setattr("tinynet.cli.predict.AT_A_TIME", 2)
+    monkeypatch.setattr("tinynet.cli.predict.BATCH", 2)
+    monkeypatch.setattr("tinynet.cli.predict.BATCHES", 1)
     assert tinynet_program("predict", run, *["album/1.png", "album/2.png"] * 2, "album/deep/3.png", "--csv") == 0
     rows = rows_of(capfd.readouterr().out)
     assert [row["file"] for row in rows[::5]] == ["album/1.png", "album/2.png"] * 2 + ["album/deep/3.png"]

@@ -137,6 +137,16 @@ def test_lines_of_another_file_are_not_overwritten(folder):
         JsonLines(folder / "log" / "log2")
 
 
+def test_a_new_file_that_cannot_be_locked_does_not_stay(folder, monkeypatch):
+    """As in Windows, where the lock lies beside the file: an empty log would be taken for a run that ended early."""
+    monkeypatch.setattr(files, "fcntl", None)
+    with files.FileLock(folder / ".log.lock"), pytest.raises(BlockingIOError, match="another program is writing to it"):
+        JsonLines(folder / "log")
+    assert not (folder / "log").exists()
+    with JsonLines(folder / "log") as log:
+        log.append({"kept": 1})
+
+
 def test_a_full_disk_leaves_whole_lines_only(folder):
     with JsonLines(folder / "log") as log:
         log.append({"kept": 1})

@@ -15,7 +15,8 @@ from tinynet.cli.usage import device_names
 from tinynet.training.pictures import picture_files
 from tinynet.training.progress import say
 
-AT_A_TIME = 256  # pictures that are answered before the next are read
+BATCH = 64  # crops that go through the net at a time, as in evaluation
+BATCHES = 4  # that are answered before the next are read
 LONGEST_NAME = 40  # of a class, on the screen
 NARROWEST, WIDEST = 10, 50  # columns of a bar
 
@@ -28,9 +29,11 @@ def predict(given: dict[str, Any]) -> int:
     output = CsvOutput(given["csv"]) if "csv" in given else None
     if output:
         output.row("file", "rank", "class", "probability")
-    for start in range(0, len(paths), AT_A_TIME):
-        some = paths[start : start + AT_A_TIME]
-        answers = run.predict(some, ten_crop=given.get("ten_crop", False), unreadable="skip")
+    ten_crop = given.get("ten_crop", False)
+    at_a_time = BATCHES * run.preprocessing.pictures_a_batch(BATCH, ten_crop)  # full batches, as evaluation has them
+    for start in range(0, len(paths), at_a_time):
+        some = paths[start : start + at_a_time]
+        answers = run.predict(some, ten_crop=ten_crop, batch_size=BATCH, unreadable="skip")
         for skipped in answers.skipped:
             missing += fail(f"{skipped.path}: {skipped.reason}")
         for path, best in zip(answers.paths or (), answers.top(count), strict=True):

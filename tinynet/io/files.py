@@ -82,6 +82,9 @@ class JsonLines:
                 self._read(*keep)
         except BaseException:
             self.close()
+            if keep is None:  # nobody wrote into it: the next program may begin it
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
             raise
 
     def append(self, record: Mapping[str, Any]) -> None:

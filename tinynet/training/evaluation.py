@@ -78,7 +78,7 @@ def evaluate_run(
     they are the first val_size test pictures, as in the run if it was trained on that set; with `whole` all. Classes
     are compared by name: the pictures may lack some that the net knows. data_dir: where a named set's files are; seed:
     of shapes. devices: where the runs that are given by their paths compute. precision (None: the nets' own) is that of
-    the computation; batch_size is the number of crops at a time.
+    the computation, to which the nets are set; batch_size is the number of crops at a time.
 
     Raises FileNotFoundError if the run's pictures are gone; ValueError for nets that do not see pictures alike, for
     pictures of classes that the net does not know, for a val_size or data_dir that would choose nothing; and what
