@@ -22,6 +22,36 @@ def folder(tmp_path):
 # whole or not at all
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_what_is_no_file_stays_and_gets_the_bytes(folder):
+    os.mkfifo(folder / "pipe")
+    reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    atomic_write(folder / "pipe", b"through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert os.listdir(folder) == ["pipe"]
+    assert not (folder / "pipe").is_file()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_device_says_so_and_stays_a_device(tmp_path):
+    (tmp_path / "link").symlink_to("/dev/full")  # not the device itself: whoever is root would lose it
+    with pytest.raises(OSError, match=r"cannot write .*link: No space left") as caught:
+        atomic_write(tmp_path / "link", b"lost")
+    assert caught.value.errno == errno.ENOSPC
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")
+def test_a_link_stays_and_its_file_is_written(folder, tmp_path):
+    (tmp_path / "target").write_bytes(b"old")
+    (folder / "link").symlink_to(tmp_path / "target")
+    atomic_write(folder / "link", b"new")
+    assert (folder / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
+    assert os.listdir(folder) == ["link"]
+
+
 def test_a_file_is_replaced(folder):
     for data in (b"long before", b"now"):
         atomic_write(folder / "f", data)

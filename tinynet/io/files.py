@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import importlib
+import io
 import json
 import os
 import sys
@@ -27,10 +28,19 @@ PAUSES = tuple(0.01 * 2**i for i in range(7)) if os.name == "nt" else ()
 def atomic_write(path: str | os.PathLike, data: bytes) -> None:
     """Put `data` into the file `path`, which afterwards holds all of it or, after any failure, what it held before.
 
-    The bytes go into a new file beside it, are forced to the disk, and take the old file's place in one step.
+    The bytes go into a new file beside it, are forced to the disk, and take the old file's place in one step. A link
+    stays: the file that it names is written. What is no file, such as /dev/stdout or a pipe, gets the bytes as it is.
     Raises OSError, of the kind and with the errno of the operating system's, that names `path` and says what to do.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        try:
+            with open(path, "wb", buffering=0) as stream:
+                _write_all(stream, data)
+            return
+        except OSError as error:
+            raise cannot_write(path, error) from error
+    path = path.resolve() if path.is_symlink() else path
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with open(aside, "wb") as file:
@@ -91,10 +101,8 @@ class JsonLines:
         """Write one line. Raises ValueError for NaN and infinity, which JSON has not, OSError if the disk is full; then
         no part of the line stays."""
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        rest = memoryview(line)
         try:
-            while rest:  # near the end of the disk the system may take a part only
-                rest = rest[self.file.write(rest) :]
+            _write_all(self.file, line)
         except OSError as error:
             self.cut()
             raise cannot_write(self.path, error) from error
@@ -147,6 +155,13 @@ class JsonLines:
 
     def __exit__(self, *failure: object) -> None:
         self.close()
+
+
+def _write_all(file: io.FileIO, data: bytes) -> None:
+    """To a file without a buffer, of which the system may take a part only, near the end of the disk."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def cannot_write(path: str | os.PathLike, error: OSError) -> OSError:
