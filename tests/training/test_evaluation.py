@@ -269,6 +269,15 @@ def test_a_run_that_does_not_tell_its_pictures(tmp_path, mine):
     assert evaluate_run(tmp_path / "w.safetensors", mine, whole=True).pictures == 14
 
 
+@pytest.mark.parametrize("fingerprints", [None, [1], "x", {}, 3])
+def test_a_run_whose_fingerprints_are_odd(tmp_path, mine, fingerprints):
+    about = {"model": "alexnet_mini", "num_classes": 2, "in_channels": 3, "image_size": 32, "classes": list(CLASSES)}
+    about |= {"mean": [0.5] * 3, "std": [0.2] * 3, "stored_size": 37, "fingerprints": fingerprints}
+    save_weights(tmp_path / "w.safetensors", alexnet_mini(2), about)
+    with pytest.raises(ValueError, match=r"w\.safetensors: expected fingerprints of the run's pictures, got"):
+        evaluate_run(tmp_path / "w.safetensors", mine)
+
+
 def test_the_program_evaluates_a_run_without_being_told_its_data(quick, mine, capfd):
     assert quick("--data", mine, *MINI, "--out", "run") == 0
     capfd.readouterr()

@@ -68,6 +68,7 @@ def test_what_is_no_run(tmp_path):
     )
     refused(odd(tmp_path, mean=None), "metadata of a run's weights, got some that are odd")
     refused(odd(tmp_path, classes=["a", "b", "c"]), "an output for each class, got 2 for 3 classes")
+    refused(odd(tmp_path, num_classes="2"), "expected num_classes as a whole number of at least 1, got '2'")
     refused(odd(tmp_path, image_size=64, num_classes=3), "expected this net's weights, got another's")
 
 

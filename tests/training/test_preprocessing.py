@@ -68,8 +68,11 @@ def test_packed_means_come_back():
         (ABOUT | {"stored_size": 37, "std": [0.2, 0.2, 0.0]}, "expected std as 3 numbers, above 0"),
         (ABOUT | {"stored_size": 37, "mean": {"float32": 3}}, "metadata of a run's weights, got some that are odd"),
         (ABOUT | {"stored_size": 37, "mean": {"shape": [3, 9, 9], "float32": ""}}, "cannot reshape"),
-        (ABOUT | {"stored_size": 37, "classes": []}, r"expected classes as a tuple of names, got \(\)"),
-        (ABOUT | {"stored_size": 37, "classes": 4}, "got some that are odd"),
+        (ABOUT | {"stored_size": 37, "classes": []}, r"expected classes as a tuple of names, each once, got \[\]"),
+        (ABOUT | {"stored_size": 37, "classes": "cat"}, "expected classes as a tuple of names, each once, got 'cat'"),
+        (ABOUT | {"stored_size": 37, "classes": ["cat", "cat"]}, "expected classes as a tuple of names, each once"),
+        (ABOUT | {"stored_size": 37, "classes": 4}, "expected classes as a tuple of names, each once, got 4"),
+        (ABOUT | {"stored_size": 37, "std": {}}, "got some that are odd"),
     ],
 )
 def test_metadata_that_do_not_serve(metadata, message):

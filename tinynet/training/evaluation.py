@@ -212,8 +212,16 @@ def _warnings(runs: list[LoadedRun], where: str, kind: str, whole: bool, fingerp
         if any(_within(folder, where) for folder in learned):
             return [LEARNED]
         return [OTHERS] if any(_within(where, folder) for folder in learned) else []  # a half, or a class, of it
-    known = [run.metadata["fingerprints"]["validation"] for run in runs if "fingerprints" in run.metadata]
+    known = [_fingerprint(run) for run in runs if "fingerprints" in run.metadata]
     return [OTHERS] if any(own != json.loads(json.dumps(fingerprint)) for own in known) and not whole else []
+
+
+def _fingerprint(run: LoadedRun) -> Any:
+    """That of the pictures which the run was validated on."""
+    fingerprints = run.metadata["fingerprints"]
+    if not isinstance(fingerprints, dict) or "validation" not in fingerprints:
+        raise ValueError(f"{run.path}: expected fingerprints of the run's pictures, got {fingerprints!r:.80}")
+    return fingerprints["validation"]
 
 
 def _within(folder: str, other: str) -> bool:

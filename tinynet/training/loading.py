@@ -110,6 +110,10 @@ def network(
     """The net of a run, by its settings. Raises ValueError for an unknown one, and for grey pictures in alexnet."""
     if model not in MODELS:
         raise ValueError(f"expected a net out of {', '.join(MODELS)}; got {model!r}")
+    numbers = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{model}: expected {name} as a whole number of at least 1, got {value!r}")
     if model == "alexnet_mini":
         return alexnet_mini(num_classes, in_channels, image_size, seed=seed, devices=devices)
     if preset not in PRESETS:

@@ -61,9 +61,12 @@ class Preprocessing:
                 wanted = "above 0" if name == "std" else f"or a picture {(C, S, S)}"
                 raise ValueError(f"Preprocessing: expected {name} as {C} numbers, {wanted}; got shape {array.shape}")
             object.__setattr__(self, name, array)
-        object.__setattr__(self, "classes", tuple(self.classes))
-        if not self.classes or not all(isinstance(name, str) for name in self.classes):
-            raise ValueError(f"Preprocessing: expected classes as a tuple of names, got {self.classes!r}")
+        names = self.classes if isinstance(self.classes, (tuple, list)) else ()
+        if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise ValueError(
+                f"Preprocessing: expected classes as a tuple of names, each once, got {self.classes!r:.80}"
+            )
+        object.__setattr__(self, "classes", tuple(names))
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Preprocessing:
@@ -82,7 +85,7 @@ class Preprocessing:
         try:
             size, channels, mean = metadata["image_size"], metadata["in_channels"], unpack_mean(metadata["mean"])
             stored = _stored_size(metadata, mean)
-            return cls(size, stored, channels, mean, np.array(metadata["std"], np.float64), tuple(metadata["classes"]))
+            return cls(size, stored, channels, mean, np.array(metadata["std"], np.float64), metadata["classes"])
         except (TypeError, KeyError) as error:
             raise ValueError(f"expected the metadata of a run's weights, got some that are odd: {error!r}") from error
 
