@@ -63,6 +63,8 @@ def test_version(tinynet_program, capfd):
     [
         ("trian", "tinynet: error: trian: no such command; did you mean train?", "tinynet --help"),
         ("xyz", "tinynet: error: xyz: no such command", "tinynet --help"),
+        ("--hlep", "tinynet: error: --hlep: no such option; did you mean --help?", "tinynet --help"),
+        ("--version=3", "tinynet: error: --version: expected no value, got one", "tinynet --help"),
         ("--foo", "tinynet: error: --foo: no such option", "tinynet --help"),
         ("train --epoch 3", "tinynet train: error: --epoch: no such option; did you mean --epochs?", "tinynet train"),
         ("train --epochs", "tinynet train: error: --epochs: expected a value, got none", "tinynet train --help"),
@@ -78,6 +80,10 @@ def test_version(tinynet_program, capfd):
         ("train --data CIFAR10x", "got 'CIFAR10x'; did you mean cifar-10?", "tinynet train --help"),
         ("train --ten-crop", "--ten-crop: no such option", "tinynet train --help"),
         ("train --devices gpu", "--devices: expected cpu, the number of a GPU", "tinynet train --help"),
+        ("train --out=", "tinynet train: error: --out: expected a path, got ''", "tinynet train --help"),
+        ("train --data=", "--data: expected one of shapes, mnist, ", "tinynet train --help"),
+        ("predict run a.jpg --csv=", "--csv: expected a path, got ''", "tinynet predict --help"),
+        ("train --resume run --seed 1 --lr 1", "--lr: expected none beside --resume, got '1", "tinynet train --help"),
         ("evaluate", "tinynet evaluate: error: expected RUN..., got none", "tinynet evaluate --help"),
         ("evaluate run --ten-crops", "--ten-crops: no such option; did you mean --ten-crop?", "tinynet evaluate"),
         ("predict run", "tinynet predict: error: expected IMAGE..., got none", "tinynet predict --help"),
@@ -100,6 +106,50 @@ def test_wrong_usage_is_two_lines(tinynet_program, capfd, tmp_path, arguments, e
     assert second.endswith(("' lists the options", "' lists the commands"))
     assert output.out == ""
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict run", "compare", "summary"])
+def test_an_empty_name_is_no_folder(tinynet_program, capfd, command):
+    """As of a variable that the shell does not know: the folder where one stands is not meant."""
+    assert tinynet_program(*command.split(), "") == 2
+    assert "expected a path, got ''" in capfd.readouterr().err
+
+
+def test_names_cannot_move_the_cursor(tinynet_program, capfd):
+    assert tinynet_program("compare", "a\r\x1b[2Jb\nc") == 1
+    assert "got a\\r\\x1b[2Jb c: nothing there" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("command", ["summary", "--help"])
+def test_a_result_that_a_full_disk_does_not_take_is_an_error(tmp_path, command):
+    with open("/dev/full", "wb") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "tinynet", command],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert process.returncode == 1
+    (line,) = process.stderr.decode().splitlines()
+    assert "No space left on device" in line
+
+
+def test_a_reader_that_wants_no_more_is_no_error(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as gone:
+        process = subprocess.run(
+            [sys.executable, "-m", "tinynet", "summary"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (process.returncode, process.stderr) == (0, b"")
 
 
 def test_started_by_m_it_names_a_command_that_works(tmp_path):

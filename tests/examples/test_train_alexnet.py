@@ -281,7 +281,7 @@ def test_an_earlier_run_is_not_overwritten(program, capfd, tmp_path):
     (tmp_path / "old" / "log.jsonl").write_text("precious")
     assert program(*TINY, "--out", "old") == 1
     assert (
-        "got old, which holds log.jsonl; that run ended before its first checkpoint: delete the folder"
+        "got old, which holds log.jsonl; that run has no checkpoint yet: give --out another, or, if it has ended, "
         in one_line_error(capfd)
     )
     assert os.listdir("old") == ["log.jsonl"]

@@ -52,7 +52,7 @@ def run_folder(out: Path | None, name: str) -> Iterator[Path]:
     if (folder / LOG).exists():
         remedy = f"go on with that run by --resume {folder}, or give --out another"
         if not list(folder.glob("checkpoints/*.safetensors")):
-            remedy = "that run ended before its first checkpoint: delete the folder, or give --out another"
+            remedy = "that run has no checkpoint yet: give --out another, or, if it has ended, delete the folder"
         raise FileExistsError(f"expected a folder without a run, got {folder}, which holds {LOG}; {remedy}")
     try:
         yield folder

@@ -1,6 +1,7 @@
 """Commands whose help has headings, and what is said of a command line that is wrong."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -28,6 +29,16 @@ class Option(click.Option):
         self.heading, self.alone = heading, alone
 
 
+@contextlib.contextmanager
+def _errors_know(ctx: click.Context) -> Iterator[None]:
+    """Of which command they are: its options are what may be meant."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.ctx = error.ctx or ctx
+        raise
+
+
 class Command(click.Command):
     """A command whose callback gets `given`, the options that stand on the command line and no others, and gives the
     exit code. What it raises as UsageError is wrong usage too."""
@@ -43,11 +54,8 @@ class Command(click.Command):
         alone = {name: param.alone for param in self.params if isinstance(param, Option) for name in param.opts}
         args = [f"{arg}={alone[arg]}" if alone.get(arg) else arg for arg in args]
         several = {name for param in self.params if param.multiple for name in param.opts}
-        try:
+        with _errors_know(ctx):
             rest = super().parse_args(ctx, _each_with_its_option(args, several))
-        except click.UsageError as error:
-            error.ctx = error.ctx or ctx
-            raise
         if rest and not ctx.resilient_parsing:
             raise click.UsageError(f"expected options, got {' '.join(map(repr, rest))}", ctx)
         return rest
@@ -94,6 +102,10 @@ class Group(click.Group):
 
     def __init__(self, name: str, text: str):
         super().__init__(name, callback=_help_alone, context_settings=HELP, help=text, invoke_without_command=True)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _errors_know(ctx):
+            return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order in which they are used

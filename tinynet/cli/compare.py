@@ -7,7 +7,7 @@ from typing import Any
 from tinynet.cli.runs import RunLog, read_run
 from tinynet.cli.screen import fail, reason, warn
 from tinynet.cli.table import CsvOutput, table
-from tinynet.training.progress import say
+from tinynet.training.progress import say, say_result
 
 NUMBER = (int, float)
 
@@ -37,9 +37,9 @@ def compare(given: dict[str, Any]) -> int:
     else:
         rows = [["run", *differing, *MEASURED]]
         rows += [[run.name, *(run.settings().get(key, "-") for key in differing), *shown(run)] for run in runs]
-        say(table(rows, shutil.get_terminal_size().columns))
+        say_result(table(rows, shutil.get_terminal_size().columns))
         if not differing and len(runs) > 1:
-            say("their settings are the same")
+            say_result("their settings are the same")
     if len({run.pictures() for run in runs if run.start}) > 1:
         warn("they did not learn from the same pictures, or were not measured on the same: errors do not compare")
     if "plot" in given:

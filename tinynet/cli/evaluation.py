@@ -5,7 +5,7 @@ from typing import Any
 from tinynet.cli.screen import name_skipped, warn
 from tinynet.cli.usage import check_files, check_precision, checked_data, device_names, refuse_beside, settle_devices
 from tinynet.training.evaluation import evaluate_run
-from tinynet.training.progress import say
+from tinynet.training.progress import say_result
 
 BESIDE = {
     *("evaluate", "data", "data_dir", "train_size", "val_size", "seed"),
@@ -50,5 +50,5 @@ def evaluate_runs(given: dict[str, Any], runs: tuple[Any, ...]) -> int:
     if data is not None and result.absent:
         more = f" and {len(result.absent) - SHOWN:,} more" if len(result.absent) > SHOWN else ""
         warn(f"there is no picture of {', '.join(map(repr, result.absent[:SHOWN]))}{more}")
-    say(str(result))
+    say_result(str(result))
     return 0

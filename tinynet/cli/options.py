@@ -16,6 +16,7 @@ from tinynet.cli.values import (
     SIZE,
     WORKERS,
     Choice,
+    Place,
 )
 from tinynet.data.names import NAMES
 
@@ -181,4 +182,4 @@ def ten_crop(heading: str, text: str = "") -> Option:
 
 def csv_option(heading: str) -> Option:
     text = "Comma-separated values instead of the table; with =FILE into a file"
-    return Option("--csv", heading=heading, metavar="[=FILE]", alone="-", help=f"{text}, else on stdout.")
+    return Option("--csv", heading=heading, type=Place(), metavar="[=FILE]", alone="-", help=f"{text}, else on stdout.")

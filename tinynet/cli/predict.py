@@ -9,11 +9,11 @@ from typing import Any
 from tqdm.std import Bar
 
 import tinynet
-from tinynet.cli.screen import fail, reason
+from tinynet.cli.screen import fail, one_line, reason
 from tinynet.cli.table import CsvOutput
 from tinynet.cli.usage import device_names
 from tinynet.training.pictures import picture_files
-from tinynet.training.progress import say
+from tinynet.training.progress import say_result
 
 BATCH = 64  # crops that go through the net at a time, as in evaluation
 BATCHES = 4  # that are answered before the next are read
@@ -41,7 +41,7 @@ def predict(given: dict[str, Any]) -> int:
                 for rank, (name, probability) in enumerate(best, 1):
                     output.row(path, rank, name, f"{probability:.6g}")
             else:
-                say(f"{path}\n" + "\n".join(bars(best)))
+                say_result(f"{one_line(str(path))}\n" + "\n".join(bars(best)))
     if output:
         output.end()
     return 1 if missing else 0
@@ -61,7 +61,8 @@ def pictures_in(images: tuple[Path, ...]) -> tuple[list[Path], int]:
 
 def bars(answer: list[tuple[str, float]]) -> Iterator[str]:
     """A line for each class: probability, name, bar."""
-    names = [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..." for name, _ in answer]
+    names = [one_line(name) for name, _ in answer]
+    names = [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..." for name in names]
     longest = max(map(len, names))
     width = shutil.get_terminal_size().columns - len("  100.0%    ") - longest - 1
     charset = Bar.UTF if blocks_can_be_shown() else " #"

@@ -71,7 +71,8 @@ def name_skipped(skipped: Sequence[Any]) -> None:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split("\n"))
+    """Without what moves the cursor or changes colours: names of files may hold that."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split("\n")))
 
 
 # when it ends early

@@ -8,14 +8,14 @@ import tinynet
 from tinynet.cli.defaults import INPUT_SIZES
 from tinynet.io.checkpoints import load_metadata
 from tinynet.training.loading import NET, build_net
-from tinynet.training.progress import say
+from tinynet.training.progress import say_result
 
 
 def show_summary(given: dict[str, Any]) -> int:
     net = of_run(given) if given.get("run") else of_options(given)
     batch = given.get("batch_size", 1), net["in_channels"], net["image_size"], net["image_size"]
     result = tinynet.summary(build_net(net, ("cpu",)), batch)
-    say(str(result))
+    say_result(str(result))
     return 1 if result.error else 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinynet.io.files import atomic_write
-from tinynet.training.progress import say
+from tinynet.training.progress import say_result
 
 Rows = Sequence[Sequence[str]]
 STDOUT = "-"
@@ -42,7 +42,7 @@ class CsvOutput:
     def row(self, *cells: object) -> None:
         self.writer.writerow(cells)
         if self.target == STDOUT:
-            say(self.text.getvalue().removesuffix("\n"))
+            say_result(self.text.getvalue().removesuffix("\n"))
             self.text.seek(0)
             self.text.truncate()
 

@@ -73,7 +73,7 @@ def wrong(given: Options, option: str, expected: str, remedy: str = "") -> click
 
 
 def refuse_beside(given: Options, option: str, allowed: set[str], reason: str) -> None:
-    for other in given.keys() - allowed:
+    for other in sorted(given.keys() - allowed):
         raise wrong(given, other, f"none beside --{option}", reason)
 
 

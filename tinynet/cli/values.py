@@ -60,6 +60,15 @@ class LayerList(click.ParamType):
         return items
 
 
+class Place(click.Path):
+    """A path. "" is none: it would mean the folder where one stands, for a variable of the shell that was not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("expected a path, got ''", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def slowed(item: str) -> tuple[str, float]:
     """(name, factor of the learning rate) of "conv2=0.1"; of "conv2" alone the factor is 0."""
     name, given, factor = item.partition("=")
@@ -77,4 +86,4 @@ BELOW_1 = Number(float, "a number of at least 0 and below 1", lambda x: 0 <= x <
 AT_LEAST_0 = Number(float, "a finite number of at least 0", lambda x: 0 <= x < math.inf)
 FACTOR = Number(float, "a factor of at least 0 and below 1 behind =", lambda x: 0 <= x < 1)
 LAYERS = LayerList()
-PATH = click.Path(path_type=Path)
+PATH = Place(path_type=Path)

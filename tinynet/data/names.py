@@ -19,7 +19,7 @@ def data_kind(name: str) -> tuple[str, str] | None:
     set's name, or None. A folder of such a spelling is a folder, unless the spelling is a name itself."""
     if name in NAMES:
         return name, name
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return name, PHOTOS
     known = known_name(name)
     return None if known is None else (known, known)

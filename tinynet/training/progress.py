@@ -88,9 +88,25 @@ def _top5(record: Mapping[str, Any], num_classes: int, digits: str) -> str:
 def say(text: str, error: bool = False) -> None:
     """Print a line on stdout, or on stderr. A screen that is gone (a pipe or terminal that was closed) ends nothing:
     what is still said goes nowhere."""
-    stream = sys.stderr if error else sys.stdout
+    with contextlib.suppress(OSError):
+        _print(text, sys.stderr if error else sys.stdout)
+
+
+def say_result(text: str) -> None:
+    """As `say`, of what a command was asked for. Raises OSError if it goes to a disk that is full: then it is lost."""
+    try:
+        _print(text, sys.stdout)
+    except OSError as error:
+        from tinynet.io.files import DISK_FULL, cannot_write  # here: a command's help waits for no more than it needs
+
+        if error.errno in DISK_FULL:
+            raise cannot_write("the result", error) from error
+
+
+def _print(text: str, stream: Any) -> None:
     try:
         print(text, file=stream, flush=True)
     except OSError:
         with contextlib.suppress(OSError, ValueError):  # or the interpreter fails when it flushes at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise
