@@ -218,3 +218,13 @@ def test_each_of_several_callers_has_its_share():
         caller.join(60)
     assert found == {3: (3, 3), 2: (2, 2)}
     assert get_num_threads() == 5
+
+
+def test_loops_are_compiled_where_nothing_can_be_kept():
+    """As in a library that is read-only, for a user without a home; here the source is no file."""
+    names = {}
+    exec("def twice(x):\n    return 2 * x", names)
+    twice = threads.compiled(fastmath={"reassoc"})(names["twice"])
+    assert twice(3) == 6
+    assert twice.signatures
+    assert threads.kernel(names["twice"])(1.5) == 3

@@ -17,7 +17,22 @@ from typing import Any
 import numba
 
 # error_model="numpy": division by zero gives inf as in NumPy, and the loop can be vectorised
-kernel: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+
+def compiled(**options: Any) -> Any:
+    """A decorator that compiles loops, and keeps them for the next program where it may write: beside their source, or
+    in the user's cache. Elsewhere each program compiles them anew."""
+
+    def decorator(function: Callable) -> Any:
+        try:
+            return numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        except RuntimeError:  # numba: "cannot cache function ...: no locator available"
+            return numba.njit(nogil=True, error_model="numpy", **options)(function)
+
+    return decorator
+
+
+kernel: Any = compiled()
 
 _lock = threading.Lock()
 _tasks: SimpleQueue = SimpleQueue()  # (context, loop, arguments, done, bell), see parallel_for

@@ -9,18 +9,17 @@ using vector instructions.
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 
 from tinynet.backend import buffers
 from tinynet.backend.dispatch import with_gpu_twin
-from tinynet.backend.threads import kernel, parallel_for
+from tinynet.backend.threads import compiled, kernel, parallel_for
 
 GRAIN = 1 << 19  # elements a thread, at the least: what takes as long as waking one, 50 to 100 us
 BLOCK = 1 << 12  # elements that are summed at a time
 
 # a sum may be taken in any order, so that it becomes vector instructions: only for sums that are 0 or NaN
-any_order_kernel: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})
+any_order_kernel: Any = compiled(fastmath={"reassoc"})
 
 
 @any_order_kernel
