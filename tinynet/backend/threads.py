@@ -16,12 +16,11 @@ from typing import Any
 
 import numba
 
-# error_model="numpy": division by zero gives inf as in NumPy, and the loop can be vectorised
-
 
 def compiled(**options: Any) -> Any:
     """A decorator that compiles loops, and keeps them for the next program where it may write: beside their source, or
-    in the user's cache. Elsewhere each program compiles them anew."""
+    in the user's cache. Elsewhere each program compiles them anew. Division by zero gives inf, as in NumPy: only then
+    can such a loop be vectorised."""
 
     def decorator(function: Callable) -> Any:
         try:
