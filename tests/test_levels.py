@@ -20,6 +20,7 @@ CHOICE = (
 )
 
 
+@pytest.mark.elsewhere
 @pytest.mark.skipif(not levels.X86, reason=levels.why_not("x86-64-v2") or "has levels")
 @pytest.mark.parametrize("name", [level for level in levels.NAMES if not levels.why_not(level)])
 def test_numerical_tests(name, record_property):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.elsewhere
 ROOT = Path(__file__).resolve().parent.parent
 
 # run in the fresh environment, in an empty folder: imports every module, finds every kernel, takes one step

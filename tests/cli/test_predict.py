@@ -161,6 +161,13 @@ def test_what_is_no_run(tinynet_program, run, capfd):
         assert error.count("\n") == 1
 
 
+def test_a_picture_in_the_runs_place(tinynet_program, run, capfd):
+    assert tinynet_program("predict", "album/1.png", run) == 2
+    first, second = capfd.readouterr().err.splitlines()
+    assert first == "tinynet predict: error: expected the run first and then pictures, got the picture album/1.png"
+    assert second == "'tinynet predict --help' lists the options"
+
+
 def test_many_pictures_are_answered_as_they_come(monkeypatch, tinynet_program, run, capfd):
     monkeypatch.setattr("tinynet.cli.predict.BATCH", 2)
     monkeypatch.setattr("tinynet.cli.predict.BATCHES", 1)

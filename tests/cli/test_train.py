@@ -172,6 +172,7 @@ def test_the_command_that_it_names_goes_on(tmp_path):
     assert again.returncode == 143
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("safe", ["", "1"])
 def test_the_example_works_alone_in_an_empty_folder(tmp_path, safe):
     alone = tmp_path / "train_alexnet.py"

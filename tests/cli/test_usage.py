@@ -70,6 +70,8 @@ def test_version(tinynet_program, capfd):
         ("train --epochs", "tinynet train: error: --epochs: expected a value, got none", "tinynet train --help"),
         ("train --quiet=3", "tinynet train: error: --quiet: expected no value, got one", "tinynet train --help"),
         ("train more", "tinynet train: error: expected options, got 'more'", "tinynet train --help"),
+        ("train .", "expected options, got '.'; did you mean --data .?", "tinynet train --help"),
+        ("train --data ./gone", "got './gone'; there is no folder of that name", "tinynet train --help"),
         (
             "train --model alexnet_mni",
             "--model: expected one of alexnet_mini, alexnet, got 'alexnet_mni'; did you mean alexnet_mini?",

@@ -126,7 +126,7 @@ def test_a_folder_that_is_no_album(quick, capfd, tmp_path, make, message):
     error = capfd.readouterr().err
     assert error.startswith("train_alexnet.py: error: ")
     assert message in error
-    assert os.listdir(tmp_path / "runs") == []
+    assert os.listdir(tmp_path) == ["pictures"]
 
 
 def test_of_two_classes_no_top_5_error_is_told(quick, capfd, album):
@@ -145,6 +145,14 @@ def test_more_classes_than_the_data_has(quick, capfd, album):
     capfd.readouterr()
     assert quick(*TINY, "--num-classes", 9) == 1
     assert "--num-classes: expected at least the data's 10, got 9" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["album", "album/dogs", "album/new"])
+def test_a_run_does_not_go_among_the_pictures(quick, capfd, album, out):
+    before = sorted(album.rglob("*"))
+    assert quick("--data", "album", *MINI, "--out", out) == 1
+    assert f"--out: expected a folder outside of album, got {out}; the run's own" in capfd.readouterr().err
+    assert sorted(album.rglob("*")) == before
 
 
 # interrupted and resumed

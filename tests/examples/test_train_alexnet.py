@@ -194,7 +194,10 @@ def test_files_of_real_pictures(quick, capfd, tmp_path, name):
             "--data: expected one of shapes, mnist, fashion-mnist, cifar-10, or a folder",
         ),
         (["--data-dir", "files"], "--data-dir: expected none, got 'files'; shapes are drawn"),
-        (["--graph"], "--graph: expected it with --devices and the number of a GPU, got"),
+        (
+            ["--graph"],
+            "--graph: expected it with --devices and the number of a GPU; a CUDA graph",
+        ),
         (["--devices", "gpu"], "--devices: expected cpu, the number of a GPU, such as 0, or two of these"),
         (["--data", ".", "--train-size", "9"], "--train-size: expected none with a folder of photographs"),
         (["--preset", "paper"], "--preset: expected none but with --model alexnet, got 'paper'"),

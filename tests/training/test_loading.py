@@ -58,6 +58,9 @@ def test_what_is_no_run(tmp_path):
     refused(tmp_path / "gone", "expected a run's folder, a weights file or a checkpoint at .*gone", FileNotFoundError)
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "expected a run's folder or a checkpoint, got .*empty, which holds none", OSError)
+    for name in ("one", "two"):
+        (tmp_path / "empty" / name / "checkpoints").mkdir(parents=True)
+    refused(tmp_path / "empty", "got .*empty, which holds 2: one, two; name one of them", OSError)
     (tmp_path / "notes.txt").write_text("no weights, but notes")
     refused(tmp_path / "notes.txt", "expected a safetensors file, got one that begins")
     save_weights(tmp_path / "others", models.alexnet_mini(2))

@@ -68,7 +68,7 @@ def test_of_two_processes_one_gets_the_folder(tmp_path, before):
     refused = [who for who in said if said[who].startswith("refused:")]
     assert len(refused) == 1
     (winner,) = said.keys() - refused
-    assert "log.jsonl is there already and is not overwritten" in said[refused[0]]
+    assert "log.jsonl of a run that began before; nothing in it was changed" in said[refused[0]]
     assert json.loads((tmp_path / "run" / "config.json").read_text())["who"] == winner
     assert (tmp_path / "run" / "towers.png").read_text() == winner
     log = usual.read_log(tmp_path / "run")
@@ -94,7 +94,7 @@ def test_a_second_run_at_the_worst_moment_touches_nothing(tmp_path):
     def second_now(self, *args):
         if not seen:
             seen.append(sorted(os.listdir(tmp_path)))
-            with pytest.raises(FileExistsError, match="is there already and is not overwritten"):
+            with pytest.raises(FileExistsError, match="of a run that began before; nothing in it was changed"):
                 second.fit()
             seen.append(usual.contents(tmp_path))
         return real(self, *args)
@@ -169,7 +169,7 @@ def test_a_program_that_is_overtaken_while_it_prepares_its_pictures(program, mon
 
     monkeypatch.setattr(data, "load", overtaking)
     assert program(*sizes, "--devices", "cpu,cpu", "--seed", 1, "--trace", "trace.json", "--out", "run") == 1
-    assert "log.jsonl is there already and is not overwritten" in capfd.readouterr().err
+    assert "log.jsonl of a run that began before; nothing in it was changed" in capfd.readouterr().err
     assert {"config.json", "towers.png", "learning_curves.png"} <= {path.name for path in overtaken[0]}
     assert usual.contents(tmp_path) == overtaken[0]
     assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 2

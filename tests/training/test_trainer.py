@@ -465,7 +465,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_an_earlier_run_is_not_overwritten(tmp_path):
     trainer(out=tmp_path).fit()
     before = contents(tmp_path)
-    with pytest.raises(FileExistsError, match=r"log\.jsonl is there already and is not overwritten"):
+    with pytest.raises(FileExistsError, match=r"holds log\.jsonl of a run that began before; nothing"):
         (second := trainer(out=tmp_path, lr=0.01)).fit()
     assert second.model.input_grad
     assert contents(tmp_path) == before

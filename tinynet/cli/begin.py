@@ -29,21 +29,28 @@ LAST = "fc8"  # the layer that knows the classes
 
 @contextlib.contextmanager
 def run_folder(out: Path | None, name: str) -> Iterator[Path]:
-    """The folder of a new run, made and found writable before time is spent; removed again if nothing came into it.
+    """The folder of a new run, made and found writable before time is spent; what was made is removed again if nothing
+    came into it.
 
-    Without `out` it is runs/NAME-N, N being the first free number. Raises OSError if it cannot be written, or if it
-    holds a run already.
+    Without `out` it is runs/NAME-N, N being the first free number. name: what --data says. Raises OSError if it cannot
+    be written, or if it holds a run already; ValueError if it lies among the pictures.
     """
     folder = out or Path("runs")
     if out is not None and out.exists() and not out.is_dir():
         raise NotADirectoryError(f"--out: expected a folder, got {out}, which is a file; choose another folder")
+    if Path(name).is_dir() and folder.resolve().is_relative_to(Path(name).resolve()):
+        text = "the run's own pictures would be taken for photographs"
+        raise ValueError(f"--out: expected a folder outside of {name}, got {folder}; {text}")
+    made = []
     try:
-        made = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            made.append(folder)
         for n in itertools.count(1) if out is None else ():
             with contextlib.suppress(FileExistsError):
-                made, folder = True, Path("runs", f"{Path(name).resolve().name}-{n}")
+                folder = Path("runs", f"{Path(name).resolve().name}-{n}")
                 folder.mkdir()
+                made.append(folder)
                 break
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -57,9 +64,9 @@ def run_folder(out: Path | None, name: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        if made:
+        for empty in reversed(made):
             with contextlib.suppress(OSError):  # which it raises if the folder is not empty
-                folder.rmdir()
+                empty.rmdir()
 
 
 def describe(args: SimpleNamespace, num_classes: int, fingerprints: dict[str, Any]) -> dict[str, Any]:

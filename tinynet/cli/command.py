@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -57,7 +58,8 @@ class Command(click.Command):
         with _errors_know(ctx):
             rest = super().parse_args(ctx, _each_with_its_option(args, several))
         if rest and not ctx.resilient_parsing:
-            raise click.UsageError(f"expected options, got {' '.join(map(repr, rest))}", ctx)
+            near = f"; did you mean --data {rest[0]}?" if Path(rest[0]).is_dir() else ""
+            raise click.UsageError(f"expected options, got {' '.join(map(repr, rest))}{near}", ctx)
         return rest
 
     def invoke(self, ctx: click.Context) -> Job:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+from PIL import Image
 from tqdm.std import Bar
 
 import tinynet
@@ -23,6 +25,8 @@ NARROWEST, WIDEST = 10, 50  # columns of a bar
 
 def predict(given: dict[str, Any]) -> int:
     """The exit code: 1 if a picture could not be read; the others are answered."""
+    if given["run"].is_file() and given["run"].suffix.lower() in Image.registered_extensions():
+        raise click.UsageError(f"expected the run first and then pictures, got the picture {given['run']}")
     run = tinynet.load_run(given["run"], devices=device_names(given.get("devices", "cpu")))
     paths, missing = pictures_in(given["images"])
     count = given.get("top", 5)

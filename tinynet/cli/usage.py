@@ -68,7 +68,8 @@ def photos_in(folder: str) -> Any:
 
 def wrong(given: Options, option: str, expected: str, remedy: str = "") -> click.UsageError:
     got = repr(str(given[option])) if option in given else "none"
-    text = f"expected {expected}, got {got}" + (f"; {remedy}" if remedy else "")
+    came = "" if given.get(option) is True else f", got {got}"  # of a flag there is no more to tell
+    text = f"expected {expected}{came}" + (f"; {remedy}" if remedy else "")
     return click.UsageError(f"--{option.replace('_', '-')}: {text}")
 
 
@@ -158,7 +159,7 @@ def checked_data(given: Options) -> tuple[str, str]:
     found = data_kind(name)
     if found is None:
         remedy = "that is a file; name the folder of the class folders" if Path(name).is_file() else ""
-        near = "" if remedy else did_you_mean(name, NAMES)
+        near = "" if remedy else did_you_mean(name, NAMES) or "there is no folder of that name"
         expected = f"one of {', '.join(NAMES)}, or a folder of class folders of photographs"
         raise wrong(given, "data", expected, remedy or near.removeprefix("; "))
     return found

@@ -141,6 +141,10 @@ class Checkpoints:
                 damage.append(str(error))
         if damage:
             raise ValueError(f"{self.folder}: expected a good checkpoint, got damaged ones only: {'; '.join(damage)}")
+        if inside := sorted(path.parent.name for path in self.folder.glob(f"*/{FOLDER}")):
+            some = ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "")
+            text = f"got {self.folder}, which holds {len(inside)}: {some}; name one of them"
+            raise FileNotFoundError(f"expected a run's folder or a checkpoint, {text}")
         raise FileNotFoundError(
             f"expected a run's folder or a checkpoint, got {self.folder}, which holds none; a run that was stopped "
             "before its first checkpoint is started anew, in another folder or after deleting this one"

@@ -58,7 +58,7 @@ def progress_bar(title: str, done: int, total: int, quiet: bool) -> Bar:
         disable=not on_screen,
         ascii="utf" not in str(getattr(sys.stderr, "encoding", None)).lower(),  # then # for blocks
         leave=False,
-        ncols=columns - 1,
+        ncols=columns - 3,  # room for the ^C that a terminal writes behind it: in the next line it would stay
         nrows=rows,
     )
 

@@ -67,7 +67,13 @@ class RunFolder:
 
     def _begin(self, folder: Path, config: Mapping[str, Any]) -> None:
         text = (json.dumps(config, indent=2, allow_nan=False) + "\n").encode()
-        self._log = JsonLines(folder / LOG)
+        try:
+            self._log = JsonLines(folder / LOG)
+        except FileExistsError as error:
+            expected = f"expected a folder without a run, got {folder}, which holds {LOG} of a run that began before"
+            raise FileExistsError(
+                error.errno, f"{expected}; nothing in it was changed; choose another folder"
+            ) from error
         try:
             atomic_write(folder / CONFIG, text)
         except BaseException:  # no run began: the next one may have the folder

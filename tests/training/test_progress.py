@@ -50,7 +50,7 @@ def test_the_bar_moves_on_every_screen(screen, columns, encoding):
     filled = []
     for done in (10, 280, 560, 770, 1000):
         text = screen(columns, done, encoding=encoding)
-        assert len(text) < columns  # in the last column some terminals wrap
+        assert len(text) + len("^C") < columns  # in the last column some terminals wrap
         (bar,) = BAR.findall(text)
         assert len(bar) >= CELLS == 10
         assert f"{done / 10:3.0f}%|" in text
@@ -73,7 +73,7 @@ def test_numbers_give_way_before_the_bar_does(screen):
 
 def test_usual_numbers_are_all_there_on_80_columns(screen):
     text = screen(80, title="epoch 1/3", numbers=({"train_loss": 2.345, "train_error": 0.5}, 999.0))
-    assert re.search(r"loss 2\.345, error 50\.0%, 999 images/s", text)
+    assert re.search(r"loss 2\.345, error 50\.0%, 999/s", text)
 
 
 def test_a_bar_does_not_go_back_to_a_longer_form(screen, monkeypatch):
