@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tinynet.inspect.gradcheck import gradcheck
     from tinynet.inspect.summary import summary
     from tinynet.io.checkpoints import load_weights, save_weights
+    from tinynet.mode import plain
     from tinynet.training.evaluate import evaluate
     from tinynet.training.loading import load_run
     from tinynet.training.predict import predict
@@ -30,6 +31,7 @@ __all__ = [
     "models",
     "optim",
     "parallel",
+    "plain",
     "plots",
     "predict",
     "random",
@@ -49,6 +51,7 @@ attach(
         "gradcheck": "inspect.gradcheck",
         "load_run": "training.loading",
         "load_weights": "io.checkpoints",
+        "plain": "mode",
         "predict": "training.predict",
         "save_weights": "io.checkpoints",
         "set_num_threads": "backend.threads",
