@@ -228,3 +228,80 @@ def test_loops_are_compiled_where_nothing_can_be_kept():
     assert twice(3) == 6
     assert twice.signatures
     assert threads.kernel(names["twice"])(1.5) == 3
+
+
+def test_no_module_of_the_loops_needs_numba():
+    """It is imported at the first call of a loop, threadpoolctl at the first product."""
+    program = """if True:
+        import importlib, pkgutil, sys
+        late = dict.fromkeys(["numba", "llvmlite", "threadpoolctl"])
+        sys.modules.update(late)  # to import one fails
+        from tinynet import ops
+        for found in pkgutil.walk_packages(ops.__path__, "tinynet.ops."):
+            if found.name != "tinynet.ops.conv.vector_code":
+                importlib.import_module(found.name)
+        for name in late:
+            del sys.modules[name]
+        import numpy as np
+        ops.elementwise.all_finite(np.ones(3))
+        print("numba" in sys.modules, "threadpoolctl" in sys.modules)
+        ops.matmul.matmul(np.ones((2, 2)), np.ones((2, 2)))
+        print("threadpoolctl" in sys.modules)"""
+    assert run_python(program).split() == ["True", "False", "True"]
+
+
+def test_a_second_program_finds_the_loops_compiled(tmp_path):
+    """Also those that call another one, and those that were made for a size."""
+    program = """if True:
+        import numpy as np
+        from tinynet.ops import dropout, elementwise
+        from tinynet.ops.conv.winograd_loops import transform_kernels
+        elementwise.all_finite(np.ones(3))
+        dropout.dropout_forward(np.ones((2, 3)), 0.5, 1, 2, 3)
+        transform_kernels(2, 3)(np.ones((1, 1, 3, 3)), np.ones(9999), 300, 0, 1)
+        loops = elementwise._mark_not_finite, dropout._drop, transform_kernels(2, 3)
+        print([sum(loop.stats.cache_hits.values()) for loop in loops])
+        print([sum(loop.stats.cache_misses.values()) for loop in loops])"""
+    assert run_python(program, NUMBA_CACHE_DIR=str(tmp_path)).splitlines() == ["[0, 0, 0]", "[1, 1, 1]"]
+    assert run_python(program, NUMBA_CACHE_DIR=str(tmp_path)).splitlines() == ["[1, 1, 1]", "[0, 0, 0]"]
+
+
+def test_a_loop_that_several_threads_call_first_is_compiled_once():
+    loop = threads.kernel(_add_one)
+    together, found = threading.Barrier(8, timeout=60), []
+
+    def call():
+        together.wait()
+        found.append((loop(1), loop.dispatcher))
+
+    callers = [threading.Thread(target=call) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert [value for value, _ in found] == [2] * 8
+    assert len({id(dispatcher) for _, dispatcher in found}) == 1
+    assert len(loop.signatures) == 1
+
+
+def test_a_loop_may_call_a_loop_that_was_never_called():
+    assert threads.kernel(_add_two)(1) == 3
+
+
+def test_a_loop_is_known_by_its_function():
+    loop = threads.kernel(_add_one)
+    assert (loop.__name__, loop.__doc__, loop.py_func) == ("_add_one", "x + 1.", _add_one)
+    with pytest.raises(AttributeError, match="_nothing"):
+        loop._nothing  # noqa: B018
+
+
+def _add_one(x):
+    """x + 1."""
+    return x + 1
+
+
+_added = threads.kernel(_add_one)
+
+
+def _add_two(x):
+    return _added(x) + 1

@@ -7,6 +7,8 @@ output element is computed by one thread in a fixed order, so results do not dep
 """
 
 import contextvars
+import functools
+import importlib
 import itertools
 import os
 import threading
@@ -14,21 +16,59 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-import numba
+
+class Loop:
+    """A compiled loop, which imports numba when it is first called: a program that never calls one needs no numba.
+
+    `py_func` is the Python function. All other attributes are those of numba's dispatcher, which is made when the first
+    of them is asked for.
+    """
+
+    def __init__(self, function: Callable, options: dict[str, Any], needs: str | None = None):
+        functools.update_wrapper(self, function)
+        self.py_func, self._options, self._needs = function, options, needs
+        self._run: Callable = self._first
+
+    def __call__(self, *args: Any) -> Any:
+        return self._run(*args)
+
+    def _first(self, *args: Any) -> Any:
+        return self.dispatcher(*args)
+
+    @property
+    def dispatcher(self) -> Any:
+        """What numba makes of the function. It compiles for each new combination of argument types, one thread at a
+        time."""
+        if "_dispatcher" not in self.__dict__:
+            # no lock, as numba takes its own when it asks for a loop that another one calls; the first one made counts
+            self._run = self.__dict__.setdefault("_dispatcher", self._made())
+        return self.__dict__["_dispatcher"]
+
+    @property
+    def _numba_type_(self) -> Any:
+        """By this numba takes a loop that another loop calls for the dispatcher."""
+        return self.dispatcher._numba_type_
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.dispatcher, name)
+
+    def _made(self) -> Any:
+        numba = importlib.import_module("numba")
+        if self._needs is not None:
+            importlib.import_module(self._needs)
+        try:
+            return numba.njit(nogil=True, error_model="numpy", cache=True, **self._options)(self.py_func)
+        except RuntimeError:  # numba: "cannot cache function ...: no locator available"
+            return numba.njit(nogil=True, error_model="numpy", **self._options)(self.py_func)
 
 
-def compiled(**options: Any) -> Any:
+def compiled(needs: str | None = None, **options: Any) -> Any:
     """A decorator that compiles loops, and keeps them for the next program where it may write: beside their source, or
     in the user's cache. Elsewhere each program compiles them anew. Division by zero gives inf, as in NumPy: only then
-    can such a loop be vectorised."""
-
-    def decorator(function: Callable) -> Any:
-        try:
-            return numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
-        except RuntimeError:  # numba: "cannot cache function ...: no locator available"
-            return numba.njit(nogil=True, error_model="numpy", **options)(function)
-
-    return decorator
+    can such a loop be vectorised. needs: a module that must be imported before the loop is compiled."""
+    return lambda function: Loop(function, options, needs)
 
 
 kernel: Any = compiled()
@@ -79,6 +119,7 @@ def parallel_for(loop: Callable[..., None], length: int, *args: Any, grain: int 
     The caller's context, NumPy's errstate among it, holds in every thread; an exception in one is raised here. A loop
     must not call parallel_for itself: all workers might wait for a worker.
     """
+    loop = loop.dispatcher if isinstance(loop, Loop) else loop
     parts = max(1, min(get_num_threads(), length // grain))
     bounds = [length * part // parts for part in range(parts + 1)]
     if parts > 1:

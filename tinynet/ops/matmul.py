@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from tinynet.backend import buffers
 from tinynet.backend.dispatch import with_gpu_twin
 from tinynet.backend.threads import parallel_for
+from tinynet.mode import is_plain
 
 SMALL = 1 << 20  # multiplications; a product below is not worth a second thread
 
@@ -33,6 +33,8 @@ class _OneThreadBlas:
     def __enter__(self) -> None:
         with self.lock:
             if self.libraries is None:
+                from threadpoolctl import ThreadpoolController  # at the first product: plain mode comes to none here
+
                 self.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
             if self.inside == 0:
                 self.before = [library.num_threads for library in self.libraries]
@@ -79,6 +81,9 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None, precisio
     (M, K), N = a.shape[-2:], b.shape[-1]
     if out is None:
         out = buffers.empty((*a.shape[:-1], N), np.result_type(a, b))
+    if is_plain():  # by NumPy's BLAS, on as many threads as that takes
+        np.matmul(a, b, out=out)
+        return out
     product = _columns if N >= M else _rows
     with one_thread_blas():  # small products too: the number of BLAS threads can change the last bits
         if out.size * K < SMALL:

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend.threads import kernel
 from tinynet.ops.conv.cook_toom import rows_of
-from tinynet.ops.conv.vectors import LANES, ROWS, VERSION, combine, multiply_rows
+from tinynet.ops.conv.vectors import LANES, VERSION, combine, multiply_rows, rows_at_a_time, vector_kernel
 
 # The loops are made for each F(m, r). numba's cache on disk knows a loop by its name, its file and the values that it
 # closes over. So each has a name of its own, and closes over its matrix and the version of `combine`: where these
@@ -22,7 +21,7 @@ from tinynet.ops.conv.vectors import LANES, ROWS, VERSION, combine, multiply_row
 def _made_for(m: int, r: int, loop: Any) -> Any:
     """`loop` compiled, under a name of its own."""
     loop.__qualname__ = f"{loop.__name__}_{m}_{r}"
-    return kernel(loop)
+    return vector_kernel(loop)
 
 
 def _gather_kernel(name: str, m: int, r: int) -> Any:
@@ -193,7 +192,7 @@ def transform_gradient(m: int, r: int) -> Any:
 
 @functools.cache
 def multiply_few() -> Any:
-    rows, version = ROWS, VERSION
+    rows, version = rows_at_a_time(), VERSION
 
     def multiply(U, u_first, u_step, V, v_step, M, m_step, points, outputs, channels, units):
         """M[p] = U[p] V[p] for matrices (outputs, channels) and (channels, units * LANES); U[p] begins at u_first + p *
