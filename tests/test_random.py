@@ -170,3 +170,91 @@ def test_threads_change_nothing():
 )
 def test_wrong_numbers(draw, arguments, complaint):
     assert error_text(lambda: draw(4, *arguments), ValueError) == complaint
+
+
+counts = st.one_of(st.integers(0, 70), st.integers(65_530, 65_545))  # some past the blocks that are computed at a time
+
+
+@given(counts, seeds, words, words)
+def test_plain_bits_are_the_loops(count, seed, stream, step):
+    compiled = random.bits(count, seed, stream, step)
+    with tinynet.plain():
+        plainly = random.bits(count, seed, stream, step)
+    assert plainly.dtype == np.uint32
+    assert np.array_equal(plainly, compiled)
+
+
+def test_blocks_past_2_to_32_count_on():
+    blocks = np.array([0, 1, 2**32 - 1, 2**32, 2**40 + 3], np.uint64)
+    got = random._words(blocks, 2**40 + 1, 5, 6, np).reshape(-1, 4)
+    for block, four in zip(blocks.tolist(), got.tolist(), strict=True):
+        assert four == [oracles.random_word(4 * block + i, 2**40 + 1, 5, 6) for i in range(4)]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@given(
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.lists(st.integers(1, 3), max_size=2),
+    seeds,
+)
+def test_a_part_has_the_words_of_its_place_in_the_whole(plain, N, T, C, rest, seed):
+    with tinynet.plain(plain):
+        whole = random.bits((N, T * C, *rest), seed, "drop6", 4)
+        parts = [random.bits((N, C, *rest), seed, "drop6", 4, part=(t, T)) for t in range(T)]
+    assert np.array_equal(np.concatenate(parts, axis=1), whole)
+
+
+def test_an_empty_part():
+    assert random.bits((0, 3), 1, "a", part=(1, 2)).shape == (0, 3)
+    assert random.bits((3, 0), 1, "a", part=(1, 2)).shape == (3, 0)
+
+
+@pytest.mark.parametrize(("shape", "part"), [((2, 3), (2, 2)), ((2, 3), (-1, 2)), (6, (0, 2)), ((2, 3), (0, 0))])
+def test_impossible_parts(shape, part):
+    text = error_text(lambda: random.bits(shape, 0, 0, part=part), ValueError)
+    assert text.startswith("bits: expected part (t, T) with 0 <= t < T, and two axes if T > 1; got ")
+
+
+def test_bits_are_made_by_the_module_that_is_given():
+    """Such as CuPy: no function of NumPy's makes an array that it could not have."""
+
+    class Module:
+        def __init__(self):
+            self.asked = set()
+
+        def __getattr__(self, name):
+            self.asked.add(name)
+            return getattr(np, name)
+
+    for part in ((0, 1), (1, 3)):
+        module = Module()
+        expected = random.bits((3, 5), 1, "a", part=part)
+        assert np.array_equal(random.bits((3, 5), 1, "a", part=part, xp=module), expected)
+        assert (
+            {"arange", "empty"} <= module.asked <= {"arange", "empty", "take_along_axis", "uint64", "uint32", "int64"}
+        )
+
+
+@pytest.mark.parametrize(("dtype", "ulps"), [(np.float64, 8), (np.float32, 1)])
+def test_plain_normal_numbers_are_the_loops_up_to_their_last_digits(dtype, ulps):
+    compiled = random.normal(200_001, 5, "n", 6, dtype)
+    with tinynet.plain():
+        plainly = random.normal(200_001, 5, "n", 6, dtype)
+    assert plainly.dtype == dtype
+    assert plainly.shape == compiled.shape
+    assert (np.abs(plainly - compiled) <= ulps * np.spacing(np.abs(compiled))).all()
+
+
+@given(small_shapes, seeds)
+def test_plain_draws_of_every_kind_have_the_loops_shapes_and_values(shape, seed):
+    draws = [
+        lambda: random.uniform(shape, seed, "a", 1, low=-1, high=3),
+        lambda: random.permutation(len(shape), seed, "a", 1),
+    ]
+    compiled = [draw() for draw in draws]
+    with tinynet.plain():
+        assert random.normal(shape, seed, "a").shape == tuple(shape)
+        for draw, expected in zip(draws, compiled, strict=True):
+            assert np.array_equal(draw(), expected)

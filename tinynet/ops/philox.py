@@ -1,7 +1,8 @@
 """Philox4x32-10: random bits that are a pure function of a counter and a key.
 
-Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011), section 3.3. CUDA twin:
-`kernels/philox.cu`. Four 32-bit words come out of each counter, so word i of a stream lies in block i // 4.
+Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011), section 3.3. `tinynet.random` says
+the same in array code. CUDA twin: `kernels/philox.cu`. Four 32-bit words come out of each counter, so word i of a
+stream lies in block i // 4.
 """
 
 import math
