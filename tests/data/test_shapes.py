@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from checks import run_python
 
+import tinynet
 from tinynet import data, get_num_threads, random, set_num_threads
 from tinynet.data import drawing
 from tinynet.data.shapes import Knobs, shapes
 from tinynet.layers import Flatten, Linear, Sequential
 from tinynet.losses import SoftmaxCE
+from tinynet.ops import drawing as loops
 from tinynet.optim import SGD
 
 
@@ -132,26 +134,50 @@ def test_the_nearest_neighbour_stays_above_50_per_cent_error():
     assert 0.5 < (train.labels[nearest] != validation.labels).mean() < 0.95
 
 
-def test_compiled_and_interpreted_drawing_agree(monkeypatch):
-    compiled = shapes(10, 12).images
-    for name, value in list(vars(drawing).items()):
-        if hasattr(value, "py_func"):
-            monkeypatch.setattr(drawing, name, value.py_func)
-    monkeypatch.setattr(drawing, "parallel_for", lambda loop, length, *args, grain=1: loop(*args, 0, length))
-    interpreted = shapes(10, 12).images
-    # a sum may be rounded in another order, which moves a value by one step at most
-    assert np.abs(compiled.astype(int) - interpreted).max() <= 1
-    assert (compiled == interpreted).mean() > 0.999
+def every_layer(size=24):
+    """(layers, light, grain): a picture for each figure and fragment in each texture, over the picture's edges too."""
+    kinds = [
+        (figure, texture)
+        for figure in range(len(drawing.FIGURES) + len(drawing.FRAGMENTS))
+        for texture in range(len(drawing.TEXTURES))
+    ]
+    draws = random.uniform((len(kinds), 2, 16), 0, "layers")
+    layers = np.zeros((len(kinds), 2), drawing.LAYER)
+    layers["figure"][:, 0] = drawing.GROUND
+    layers["figure"][:, 1], layers["texture"][:, 1] = np.transpose(kinds)
+    layers["texture"][:, 0] = len(drawing.TEXTURES) - 1 - layers["texture"][:, 1]
+    for i, name in enumerate(("x", "y", "radius", "cos", "sin", "thickness", "wave_x", "wave_y", "phase")):
+        layers[name] = {"cos": 0.6, "sin": 0.8, "radius": 0.7}.get(name, 8 if "wave" in name else 1) * draws[:, :, i]
+    layers["colours"] = draws[:, :, 10:].reshape(-1, 2, 2, 3)
+    light = random.uniform((len(kinds), 5), 0, "light") * [1, 1, 1, 0.1, 63]
+    return layers, np.floor(light) * [0, 0, 0, 0, 1] + light * [1, 1, 1, 1, 0], random.uniform((64, 64), 0, "grain")
 
 
-def test_every_figure_and_texture_is_drawn_in_python_too(monkeypatch):
-    for name, value in list(vars(drawing).items()):
-        if hasattr(value, "py_func"):
-            monkeypatch.setattr(drawing, name, value.py_func)
-    points = 2 * random.uniform((50, 2), 0, "points") - 1
+def test_plain_painting_gives_the_loops_bits():
+    scene = every_layer()
+    painted, plainly = (np.zeros((len(scene[0]), 3, 24, 24), np.uint8) for _ in range(2))
+    drawing.paint(*scene, painted)
+    with tinynet.plain():
+        drawing.paint(*scene, plainly)
+    assert len({picture.tobytes() for picture in painted}) == len(painted)
+    assert np.array_equal(painted, plainly)
+
+
+@pytest.mark.parametrize("size", [12, 33])
+def test_plain_shapes_are_the_same_pictures(size, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(loops, "parallel_for", lambda *args: pytest.fail("a loop ran in plain mode"))
+        with tinynet.plain():
+            plainly = shapes(60, size, seed=2, clutter=1, occlusion=1)
+    assert np.array_equal(plainly.images, shapes(60, size, seed=2, clutter=1, occlusion=1).images)
+
+
+def test_every_figure_has_an_inside_and_an_outside():
+    u, v = 2 * random.uniform((2, 50), 0, "points") - 1
+    far = np.array([drawing.REACH])
     for figure in range(10):
-        inside = [drawing._figure(figure, u, v) < 0 for u, v in points]
-        assert 0 < sum(inside) < 50, drawing.FIGURES[figure]
-        assert drawing._figure(figure, drawing.REACH, drawing.REACH) > 0
+        inside = drawing.figure_distance(figure, u, v) < 0
+        assert 0 < inside.sum() < 50, drawing.FIGURES[figure]
+        assert drawing.figure_distance(figure, far, far) > 0
     for fragment in range(len(drawing.FRAGMENTS)):
-        assert drawing._fragment(fragment, 2.0, 2.0, 0.3) > 0
+        assert drawing.fragment_distance(fragment, 2 * far, 2 * far, 0.3) > 0

@@ -9,7 +9,8 @@ from checks import assert_close
 from strategies import numbers
 
 from tinynet import ops
-from tinynet.ops import augment, dropout, elementwise, im2col, lrn, max_pool, philox, softmax_ce
+from tinynet.data import drawing as scenes
+from tinynet.ops import augment, drawing, dropout, elementwise, im2col, lrn, max_pool, philox, softmax_ce
 from tinynet.ops.conv import panels
 from tinynet.ops.window import window_output
 
@@ -40,6 +41,20 @@ def panels_of(window):
     return np.concatenate([array.ravel() for array in (y, rectified, dx, dweight)])
 
 
+def painted():
+    """A picture for each figure and fragment, in each texture in turn."""
+    count = len(scenes.FIGURES) + len(scenes.FRAGMENTS)
+    layers, draws = np.zeros((count, 2), scenes.LAYER), np.abs(numbers((count, 2, 6)))
+    layers["figure"][:, 0], layers["figure"][:, 1] = scenes.GROUND, np.arange(count)
+    layers["texture"] = np.arange(2 * count).reshape(count, 2) % len(scenes.TEXTURES)
+    layers["x"], layers["y"], layers["phase"] = 0.4, 0.6, draws[:, :, 0]
+    layers["radius"], layers["cos"], layers["sin"], layers["thickness"] = 0.5, 0.6, 0.8, 0.3
+    layers["wave_x"], layers["wave_y"], layers["colours"] = 3, 5, (draws % 1).reshape(count, 2, 2, 3)
+    images = np.zeros((count, 3, 9, 9), np.uint8)
+    drawing.paint(layers, np.full((count, 5), 0.5), np.abs(numbers((8, 8))) % 1, images)
+    return images
+
+
 def one_update():
     w, v = numbers((3, 4)), numbers((3, 4), seed=1)
     elementwise.sgd_step(w, v, numbers((3, 4), seed=2), 0.9, 0.1, 0.5)
@@ -61,6 +76,7 @@ CASES = {
         lambda: dropout.dropout_forward(numbers((3, 70)), 0.4, 2**40 + 1, 2, 3)[1],
         lambda: dropout.dropout_backward(X, X > 0, 0.4),
     ],
+    drawing: [painted],
     elementwise: [
         lambda: np.array([elementwise.all_finite(np.full(9, value)) for value in (1, np.inf, -np.inf, np.nan)]),
         lambda: elementwise.relu(X)[0],

@@ -1,16 +1,16 @@
 """Paint pictures: a picture is a pile of layers, each one figure with a pose, a texture and two colours.
 
 A figure is its signed distance: negative inside, zero on the edge, positive outside, in units of the figure's radius.
-The distance in pixels says how much of a pixel the figure covers, so edges come out smooth at every size. All compiled
-code of the built-in data set stands in this file, for numba's cache does not notice a change in another one. There is
-only + - * /, sqrt and floor in it, which round alike on all machines.
+The distance in pixels says how much of a pixel the figure covers, so edges come out smooth at every size. There is only
++ - * /, sqrt and floor in it, which round alike on all machines. The array code here runs in plain mode; the compiled
+loops (`tinynet.ops.drawing`), which otherwise run in its place, give the same bits.
 """
 
 import math
 
 import numpy as np
 
-from tinynet.backend.threads import kernel, parallel_for
+from tinynet.mode import is_plain
 
 FIGURES = ("disc", "ring", "square", "triangle", "star", "cross", "crescent", "heart", "arrow", "hourglass")
 FRAGMENTS = ("line", "blob", "shard", "arc")  # clutter: no class, and `thickness` tells how slim
@@ -39,131 +39,125 @@ REACH = 1.15  # radii: no figure goes farther from its centre
 STAR = tuple((math.cos(math.radians(90 + 72 * k)), math.sin(math.radians(90 + 72 * k))) for k in range(5))
 
 
-@kernel
-def _clip(value, low, high):
-    return min(max(value, low), high)
+def figure_distance(figure: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Signed distance from the points (u, v), v upwards, to the edge of a class's figure of radius 1."""
+    a, b, r = abs(u), abs(v), np.sqrt(u * u + v * v)
+    match FIGURES[figure]:
+        case "disc":
+            return r - 0.85
+        case "ring":
+            return abs(r - 0.69) - 0.23
+        case "square":
+            return np.maximum(a, b) - 0.77
+        case "triangle":  # inside three lines
+            return np.maximum(-v, 0.866 * a + 0.5 * v) - 0.52
+        case "star":  # outside at most one of five lines, so inside the second farthest
+            lines = np.sort([u * x + v * y - 0.34 for x, y in STAR], axis=0)
+            return lines[-2]
+        case "cross":  # two boxes
+            return np.minimum(np.maximum(a - 0.88, b - 0.29), np.maximum(a - 0.29, b - 0.88))
+        case "crescent":  # a disc that another one covers
+            return np.maximum(r - 0.92, 0.74 - np.sqrt((u - 0.4) * (u - 0.4) + v * v))
+        case "heart":  # two discs, and a kite below that touches them
+            disc = np.sqrt((a - 0.43) * (a - 0.43) + (v - 0.3) * (v - 0.3)) - 0.47
+            kite = np.maximum(0.78 * a - 0.62 * v - 0.619, 0.517 * a + 0.856 * v - 0.42)
+            return np.minimum(disc, kite)
+        case "arrow":  # head and shaft
+            head = np.maximum(-v, 0.785 * a + 0.62 * v - 0.589)
+            return np.minimum(head, np.maximum(a - 0.24, abs(v + 0.45) - 0.5))
+    return np.maximum(b - 0.82, 0.8 * a - 0.6 * b - 0.06)  # hourglass
 
 
-@kernel
-def _figure(figure, u, v):
-    """Signed distance from (u, v), v upwards, to the edge of a class's figure of radius 1."""
-    a, b, r = abs(u), abs(v), math.sqrt(u * u + v * v)
-    if figure == 0:  # disc
-        return r - 0.85
-    if figure == 1:  # ring
-        return abs(r - 0.69) - 0.23
-    if figure == 2:  # square
-        return max(a, b) - 0.77
-    if figure == 3:  # triangle: inside three lines
-        return max(-v, 0.866 * a + 0.5 * v) - 0.52
-    if figure == 4:  # star: outside at most one of five lines, so inside the second farthest
-        farthest, second = -2.0, -2.0
-        for k in range(5):
-            line = u * STAR[k][0] + v * STAR[k][1] - 0.34
-            farthest, second = max(farthest, line), max(second, min(farthest, line))
-        return second
-    if figure == 5:  # cross: two boxes
-        return min(max(a - 0.88, b - 0.29), max(a - 0.29, b - 0.88))
-    if figure == 6:  # crescent: a disc that another one covers
-        return max(r - 0.92, 0.74 - math.sqrt((u - 0.4) * (u - 0.4) + v * v))
-    if figure == 7:  # heart: two discs, and a kite below that touches them
-        disc = math.sqrt((a - 0.43) * (a - 0.43) + (v - 0.3) * (v - 0.3)) - 0.47
-        return min(disc, max(0.78 * a - 0.62 * v - 0.619, 0.517 * a + 0.856 * v - 0.42))
-    if figure == 8:  # arrow: head and shaft
-        head = max(-v, 0.785 * a + 0.62 * v - 0.589)
-        return min(head, max(a - 0.24, abs(v + 0.45) - 0.5))
-    return max(b - 0.82, 0.8 * a - 0.6 * b - 0.06)  # hourglass
+def fragment_distance(fragment: int, u: np.ndarray, v: np.ndarray, thickness: float) -> np.ndarray:
+    """Signed distance from the points (u, v) to the edge of a fragment of radius 1 and the given thickness."""
+    match FRAGMENTS[fragment]:
+        case "line":  # with round ends
+            beyond = np.maximum(abs(u) + thickness - 1, 0.0)
+            return np.sqrt(beyond * beyond + v * v) - thickness
+        case "blob":  # an ellipse
+            return np.sqrt(thickness * thickness * u * u + v * v) - thickness
+        case "shard":  # a slim wedge
+            return np.maximum(-u - 0.9, abs(v) - 0.5 * thickness * (1 - u))
+    r = np.sqrt(u * u + v * v)
+    return np.maximum(abs(r - 0.8) - 0.4 * thickness, 0.3 - v)  # arc: less than half a thin ring
 
 
-@kernel
-def _fragment(fragment, u, v, thickness):
-    """Signed distance from (u, v) to the edge of a fragment of radius 1 and the given thickness."""
-    r = math.sqrt(u * u + v * v)
-    if fragment == 0:  # line with round ends
-        beyond = max(abs(u) + thickness - 1, 0.0)
-        return math.sqrt(beyond * beyond + v * v) - thickness
-    if fragment == 1:  # blob: an ellipse
-        return math.sqrt(thickness * thickness * u * u + v * v) - thickness
-    if fragment == 2:  # shard: a slim wedge
-        return max(-u - 0.9, abs(v) - 0.5 * thickness * (1 - u))
-    return max(abs(r - 0.8) - 0.4 * thickness, 0.3 - v)  # arc: less than half a thin ring
-
-
-@kernel
-def _wave(s):
+def wave(s: np.ndarray) -> np.ndarray:
     """A triangle wave of period 1 with its tips cut off, in [-1, 1]."""
-    return _clip(8 * abs(s - math.floor(s) - 0.5) - 2, -1.0, 1.0)
+    return np.clip(8 * abs(s - np.floor(s) - 0.5) - 2, -1.0, 1.0)
 
 
-@kernel
-def _texture(texture, s, t, grain):
-    """The blend in [0, 1] between a layer's two colours at the point (s, t), in periods."""
-    if texture == 0:  # plain
-        return 0.0
-    if texture == 1:  # stripes
-        return 0.5 + 0.5 * _wave(s)
-    if texture == 2:  # checks
-        return 0.5 + 0.5 * _wave(s) * _wave(t)
-    row, column = math.floor(s), math.floor(t)
+def texture_blend(texture: int, s: np.ndarray, t: np.ndarray, grain: np.ndarray) -> np.ndarray:
+    """The blend in [0, 1] between a layer's two colours at the points (s, t), in periods."""
+    match TEXTURES[texture]:
+        case "plain":
+            return np.zeros(s.shape)
+        case "stripes":
+            return 0.5 + 0.5 * wave(s)
+        case "checks":
+            return 0.5 + 0.5 * wave(s) * wave(t)
+    row, column = np.floor(s), np.floor(t)
     s, t = s - row, t - column
-    if texture == 3:  # spots
-        return _clip(2.2 - 20 * ((s - 0.5) * (s - 0.5) + (t - 0.5) * (t - 0.5)), 0.0, 1.0)
-    i, j, last = int(row), int(column), grain.shape[0] - 1  # noise: between four numbers of the table
+    if TEXTURES[texture] == "spots":
+        return np.clip(2.2 - 20 * ((s - 0.5) * (s - 0.5) + (t - 0.5) * (t - 0.5)), 0.0, 1.0)
+    i, j, last = row.astype(int), column.astype(int), len(grain) - 1  # noise: between four numbers of the table
     upper = (1 - t) * grain[i & last, j & last] + t * grain[i & last, (j + 1) & last]
     lower = (1 - t) * grain[(i + 1) & last, j & last] + t * grain[(i + 1) & last, (j + 1) & last]
     return (1 - s) * upper + s * lower
 
 
-@kernel
-def _paint_layer(layer, grain, canvas):
-    size = canvas.shape[0]
-    x, y, radius, colours = layer["x"], layer["y"], layer["radius"], layer["colours"]
-    everything = layer["figure"] == GROUND
-    reach = 2.0 if everything else REACH * radius
-    for row in range(max(0, int((y - reach) * size)), min(size, int((y + reach) * size) + 1)):
-        for column in range(max(0, int((x - reach) * size)), min(size, int((x + reach) * size) + 1)):
-            dx, dy = (column + 0.5) / size - x, (row + 0.5) / size - y
-            cover = 1.0
-            if not everything:
-                u = (dx * layer["cos"] - dy * layer["sin"]) / radius
-                v = -(dx * layer["sin"] + dy * layer["cos"]) / radius
-                if layer["figure"] < len(FIGURES):
-                    distance = _figure(layer["figure"], u, v)
-                else:
-                    distance = _fragment(layer["figure"] - len(FIGURES), u, v, layer["thickness"])
-                cover = _clip(0.5 - distance * radius * size, 0.0, 1.0)
-            if cover > 0:
-                s = dx * layer["wave_x"] + dy * layer["wave_y"] + layer["phase"]
-                t = dy * layer["wave_x"] - dx * layer["wave_y"] + layer["phase"]
-                blend = _texture(layer["texture"], s, t, grain)
-                for k in range(3):
-                    colour = colours[0, k] + blend * (colours[1, k] - colours[0, k])
-                    canvas[row, column, k] += cover * (colour - canvas[row, column, k])
+def paint_layer(layer: np.void, grain: np.ndarray, canvas: np.ndarray) -> None:
+    """Paint one layer over the canvas (S, S, 3): of the pixels near it, each gets its share of the layer's colour."""
+    size = len(canvas)
+    x, y, radius, (first, second) = layer["x"], layer["y"], layer["radius"], layer["colours"]
+    reach = 2.0 if layer["figure"] == GROUND else REACH * radius
+    top, left = max(0, int((y - reach) * size)), max(0, int((x - reach) * size))
+    bottom, right = max(0, int((y + reach) * size) + 1), max(0, int((x + reach) * size) + 1)
+    near = canvas[top:bottom, left:right]
+    rows, columns = np.arange(top, top + near.shape[0])[:, None], np.arange(left, left + near.shape[1])
+    dx, dy = (columns + 0.5) / size - x, (rows + 0.5) / size - y
+
+    cover: np.ndarray | float = 1.0
+    if layer["figure"] != GROUND:
+        u = (dx * layer["cos"] - dy * layer["sin"]) / radius
+        v = -(dx * layer["sin"] + dy * layer["cos"]) / radius
+        if layer["figure"] < len(FIGURES):
+            distance = figure_distance(layer["figure"], u, v)
+        else:
+            distance = fragment_distance(layer["figure"] - len(FIGURES), u, v, layer["thickness"])
+        cover = np.clip(0.5 - distance * radius * size, 0.0, 1.0)[:, :, None]
+
+    s = dx * layer["wave_x"] + dy * layer["wave_y"] + layer["phase"]
+    t = dy * layer["wave_x"] - dx * layer["wave_y"] + layer["phase"]
+    colour = first + texture_blend(layer["texture"], s, t, grain)[:, :, None] * (second - first)
+    near += cover * (colour - near)
 
 
-@kernel
-def _paint(layers, light, grain, images, start, stop):
-    size, last = images.shape[2], grain.shape[0] - 1
-    canvas = np.zeros((size, size, 3))
-    for n in range(start, stop):
-        for index in range(layers.shape[1]):
-            if layers[n, index]["radius"] > 0:
-                _paint_layer(layers[n, index], grain, canvas)
-        gain, slope_x, slope_y, noise = light[n, 0], light[n, 1], light[n, 2], light[n, 3]
-        shift = int(light[n, 4])  # another part of the table for each picture and colour
-        for row in range(size):
-            for column in range(size):
-                lit = gain * (1 + slope_x * ((column + 0.5) / size - 0.5) + slope_y * ((row + 0.5) / size - 0.5))
-                for k in range(3):
-                    speck = grain[(row + shift) & last, (column + 7 * shift + 5 * k) & last] - 0.5
-                    value = lit * canvas[row, column, k] + noise * speck
-                    images[n, k, row, column] = np.uint8(255 * _clip(value, 0.0, 1.0) + 0.5)
+def paint_picture(layers: np.ndarray, light: np.ndarray, grain: np.ndarray, canvas: np.ndarray) -> np.ndarray:
+    """(3, S, S) uint8: the layers (L,) on the canvas (S, S, 3), in the light (5,), with noise."""
+    for layer in layers:
+        if layer["radius"] > 0:
+            paint_layer(layer, grain, canvas)
+    size, last = len(canvas), len(grain) - 1
+    gain, slope_x, slope_y, noise, shift = *light[:4], int(light[4])  # another part of the table for each picture
+    rows, columns, colours = np.ogrid[:size, :size, :3]
+    lit = gain * (1 + slope_x * ((columns + 0.5) / size - 0.5) + slope_y * ((rows + 0.5) / size - 0.5))
+    speck = grain[(rows + shift) & last, (columns + 7 * shift + 5 * colours) & last] - 0.5
+    value = np.clip(lit * canvas + noise * speck, 0.0, 1.0)
+    return (255 * value + 0.5).astype(np.uint8).transpose(2, 0, 1)
 
 
 def paint(layers: np.ndarray, light: np.ndarray, grain: np.ndarray, images: np.ndarray) -> None:
     """Paint `images` (N, 3, S, S) uint8 from `layers` (N, L) of dtype LAYER, the rearmost first: a GROUND.
 
     light (N, 5): the gain, its slopes in x and y over the picture, the noise's strength, and where in `grain` the noise
-    begins. grain: a square table of random numbers in [0, 1), its side a power of two. Pictures go to all threads.
+    begins. grain: a square table of random numbers in [0, 1), its side a power of two.
     """
-    parallel_for(_paint, len(images), layers, light, grain, images)
+    if not is_plain():
+        from tinynet.ops.drawing import paint as compiled_paint
+
+        compiled_paint(layers, light, grain, images)
+        return
+    canvas = np.zeros((*images.shape[2:], 3))  # of all pictures in turn: the ground covers the one before
+    for n in range(len(images)):
+        images[n] = paint_picture(layers[n], light[n], grain, canvas)
