@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from checks import assert_close, run_python
 
+import tinynet
 from tinynet.data import Dataset, Loader, channel_statistics, load, shapes
 from tinynet.data.augment import Augment, CentreCrop, TenCrop, colour_components
 from tinynet.ops.augment import crops
@@ -326,3 +327,18 @@ next(unfinished)
 print(a == b, len(a))
 """
     assert run_python(script, NUMBA_CACHE_DIR=str(tmp_path)).split() == ["True", "10"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_plain_batches_are_the_same_to_the_bit(workers):
+    pictures = shapes(70)
+    colour = colour_components(pictures)
+    for view in (None, CentreCrop(21), TenCrop(25), Augment(32, padding=4, colour_noise=0.1, colour=colour)):
+        loader = Loader(pictures, 32, seed=3, view=view, mean=[0.1, 0.4, 0.7], std=[0.2, 0.3, 0.25], workers=workers)
+        fast = list(loader.epoch(2))
+        with tinynet.plain():
+            plainly = list(loader.epoch(2))
+        for (x, labels), (plain_x, plain_labels) in zip(fast, plainly, strict=True):
+            assert np.array_equal(labels, plain_labels)
+            # colour noise is normal, which the two draw up to the last digits of float64
+            assert np.abs(plain_x - x).max() <= (0 if view is None or view.views > 1 else 2 * np.spacing(np.float32(8)))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import tinynet
 from tinynet import random
+from tinynet.data import augment
 from tinynet.ops.augment import crops
 
 
@@ -112,3 +113,25 @@ def test_a_wrong_shape_is_refused(name):
     case = given_numbers()
     with pytest.raises(ValueError, match=r"crops: expected the shapes .* for 6 crops of 3 channels"):
         crops(**case | {name: case[name][..., :-1]})
+
+
+@given(
+    st.tuples(sizes, st.integers(1, 4), sizes, sizes, st.integers(0, 9)), st.tuples(sizes, sizes), st.integers(0, 99)
+)
+def test_plain_crops_are_the_loops_to_the_bit(numbers, size, seed):
+    case = given_numbers(*numbers, size, seed)
+    with tinynet.plain():
+        x = augment.crops(**case, one_thread=True)
+    assert x.dtype == np.float32
+    assert np.array_equal(x, crops(**case))
+
+
+def test_plain_crops_call_no_loop_and_refuse_what_the_loops_refuse(monkeypatch):
+    case = given_numbers()
+    monkeypatch.setattr("tinynet.ops.augment.parallel_for", lambda *args: pytest.fail("a loop ran in plain mode"))
+    with tinynet.plain():
+        augment.crops(**case)
+        with pytest.raises(IndexError, match="crops: expected every index in"):
+            augment.crops(**case | {"index": case["index"] + 5})
+        with pytest.raises(TypeError, match="crops: expected images of dtype uint8"):
+            augment.crops(**case | {"images": case["images"].astype(int)})

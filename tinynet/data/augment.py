@@ -1,20 +1,23 @@
 """Views of a picture: which part of it the net sees, mirrored or not, in which shade; and the colour statistics.
 
 Every draw is a pure function of (seed, epoch, the picture's number in its set): it depends neither on the order of the
-batches nor on their size, on workers or on a resume. `Loader` takes a view and makes the pictures by
-`tinynet.ops.augment`. A view of one's own is a class with `views`, `output_size` and `draw`, as here.
+batches nor on their size, on workers or on a resume. `Loader` takes a view and makes the pictures by `crops`. A view of
+one's own is a class with `views`, `output_size` and `draw`, as here.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from tinynet import random
+from tinynet.backend.device import device_of, on, to_device
 from tinynet.data.dataset import Dataset
+from tinynet.mode import is_plain
+from tinynet.ops import augment as compiled
 from tinynet.ops.window import Pair
 
 MAX_PICTURES = 10_000  # that colour_components looks at
@@ -171,6 +174,43 @@ class Augment:
             for k in range(C):  # a sum in this order, not BLAS's, whose order is the machine's
                 shift += amounts[:, k, None] * directions[:, k]
         return Crops(top[None], left[None], flip[None], shift[None])
+
+
+def crops(
+    images: Any,
+    index: np.ndarray,
+    top: np.ndarray,
+    left: np.ndarray,
+    flip: np.ndarray,
+    shift: np.ndarray,
+    size: Pair,
+    gain: Any,
+    centre: Any,
+    *,
+    one_thread: bool = False,
+) -> Any:
+    """x[n, c, h, w] = gain[c] * images[index[n], c, top[n] + h, left[n] + w'] + shift[n, c] - centre[c, h, w], where
+    w' = w, or size[1] - 1 - w if flip[n]; 0 where that lies outside of the picture. x: (N, C, *size) float32.
+
+    The lines here run in plain mode; otherwise `tinynet.ops.augment.crops`, which gives the same bits and says more
+    about the arguments. images, and then gain and centre, may be on a GPU, where x then is.
+    """
+    if not is_plain():
+        return compiled.crops(images, index, top, left, flip, shift, size, gain, centre, one_thread=one_thread)
+    compiled.check_crops(images, index, top, left, flip, shift, size, gain, centre)
+    (C, H, W), (OH, OW) = images.shape[1:], size
+    rows = top[:, None] + np.arange(OH)  # (N, OH): of the picture
+    columns = left[:, None] + np.where(flip[:, None], np.arange(OW)[::-1], np.arange(OW))  # (N, OW)
+    inside = ((rows >= 0) & (rows < H))[:, None, :, None] & ((columns >= 0) & (columns < W))[:, None, None, :]
+    places = index[:, None, None, None], np.arange(C)[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
+    allowed = (len(images), C, H, W)  # what lies outside is read at the edge, and then left out
+    places = tuple(np.clip(place, 0, end - 1) for place, end in zip(places, allowed, strict=True))
+    where = device_of(images)
+    gain, shift, centre = (to_device(array, where).astype(np.float32) for array in (gain, shift, centre))
+    with on(where):
+        pixels = images[tuple(to_device(place, where) for place in places)]  # (N, C, OH, OW)
+        x = pixels.astype(np.float32) * gain[:, None, None] + shift[:, :, None, None] - centre
+        return np.where(to_device(inside, where), x, np.float32(0))
 
 
 def colour_components(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

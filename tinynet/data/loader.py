@@ -10,9 +10,8 @@ import numpy as np
 
 from tinynet import random
 from tinynet.backend.device import checked_device, to_device
-from tinynet.data.augment import View, Whole
+from tinynet.data.augment import View, Whole, crops
 from tinynet.data.dataset import Dataset
-from tinynet.ops.augment import crops
 from tinynet.ops.window import Pair
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -30,8 +29,8 @@ class Loader:
     view: what the net sees of a picture, `Augment`, `CentreCrop` or `TenCrop`; None: all of it. A view that gives V
     crops of each picture makes x (V * N, C, size, size), x[v * N + n] the view v of picture n; there are N labels.
     workers: threads that make batches ahead, at most workers + 1 of them, while the caller computes; 0: each batch is
-    made when it is asked for. The batches are the same to the bit. In memory x has the batch innermost, the layers'
-    fast order.
+    made when it is asked for. The batches are the same to the bit. In memory x has the batch innermost, the fast order
+    of the layers, except in plain mode.
 
     device: where x is wanted. For a GPU, the pictures of a batch go there as they are, a byte a pixel, and are cropped,
     mirrored, coloured and scaled there: a quarter of the bytes, or less, and the same bits. Labels are on the CPU.
@@ -94,7 +93,7 @@ class Loader:
             order = random.permutation(len(self.dataset), self.seed, "shuffle", step=number)
         drawn = self.view.draw(self.dataset.images.shape, self.seed, number)
 
-        def arguments(k: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        def arguments(k: int) -> tuple[np.ndarray, tuple[Any, ...]]:
             """The numbers of the pictures, and what `crops` takes between images and size."""
             chosen = order[k * self.batch_size : (k + 1) * self.batch_size]
             top, left, flip = (values[:, chosen].reshape(-1) for values in drawn[:3])
@@ -103,8 +102,8 @@ class Loader:
 
         def batch(k: int) -> Batch:
             chosen, (index, *rest) = arguments(k)
-            scale = self.size, self._gain, self._centre
-            x = crops(self.dataset.images, index, *rest, *scale, one_thread=self.workers > 0)
+            given: tuple[Any, ...] = (index, *rest, self.size, self._gain, self._centre)
+            x = crops(self.dataset.images, *given, one_thread=self.workers > 0)
             return x, self.dataset.labels[chosen]
 
         def pieces(k: int) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
@@ -123,7 +122,8 @@ class Loader:
             self._scale_there = to_device(self._gain, self.device), to_device(self._centre, self.device)
         with contextlib.closing(batches):
             for images, arguments, labels in batches:
-                yield crops(to_device(images, self.device), *arguments, self.size, *self._scale_there), labels
+                given: tuple[Any, ...] = (*arguments, self.size, *self._scale_there)
+                yield crops(to_device(images, self.device), *given), labels
 
 
 def ahead(make: Callable[[int], Any], numbers: range, workers: int) -> Generator:
