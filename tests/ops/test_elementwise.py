@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import DTYPES, LAYOUTS, dtypes, layouts, numbers, seeds, shapes
 
+import tinynet
 from tinynet.backend.threads import get_num_threads, set_num_threads
 from tinynet.ops import elementwise
 from tinynet.ops.elementwise import BLOCK, GRAIN, all_finite, in_memory_order, or_to, relu, relu_backward, sgd_step
@@ -12,11 +13,13 @@ from tinynet.ops.elementwise import BLOCK, GRAIN, all_finite, in_memory_order, o
 BAD = (np.nan, np.inf, -np.inf)
 
 
-@pytest.fixture(autouse=True)
-def _many_threads():
+@pytest.fixture(autouse=True, params=[False, True], ids=["loops", "plain"])
+def _many_threads(request):
+    """Or plain mode, in which some of these ops are a line of NumPy."""
     before = get_num_threads()
     set_num_threads(3)
-    yield
+    with tinynet.plain(request.param):
+        yield
     set_num_threads(before)
 
 

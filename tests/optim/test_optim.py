@@ -1,5 +1,6 @@
 import json
 import math
+from functools import partial
 
 import numpy as np
 import oracles
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import LAYOUTS, numbers, seeds
 
+import tinynet
 from tinynet.layers import Conv2d, Linear, Parameter, Sequential
-from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau, StepLR
+from tinynet.optim import SGD, MultiStepLR, ReduceLROnPlateau, StepLR, sgd
 
 rates = st.floats(0.001, 2)
 
@@ -280,3 +282,87 @@ def test_the_state_of_an_optimizer_is_a_copy_and_must_fit():
         with pytest.raises(ValueError, match="SGD: expected velocities of shapes"):
             optimizer.load_state_dict({"lr": 0.1, "velocity": [np.ones(shape, dtype)]})
     assert optimizer.lr == 0.5
+
+
+# the update's own lines
+
+
+def updated(dtype, change=lambda optimizer: None, bad=None):
+    """(weights, velocities) after two steps, of two parameters; the second has gaps in memory."""
+    parameters = [
+        Parameter(numbers((3, 70), dtype), lr_mult=0.7),
+        Parameter(numbers((4, 5), dtype, "sliced", seed=1), 1.0, 0.0),
+    ]
+    optimizer = SGD(parameters, 0.03, 0.85, 0.02)
+    change(optimizer)
+    for step in range(2):
+        for i, parameter in enumerate(parameters):
+            parameter.grad[...] = numbers(parameter.shape, dtype, seed=10 * step + i)
+        optimizer.bad = {} if bad is None else {"cpu": bad}
+        optimizer.step()
+    return [parameter.data for parameter in parameters] + optimizer.velocity
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_plain_update_gives_the_loops_bits(dtype, monkeypatch):
+    fast = updated(dtype)
+    monkeypatch.setattr(sgd, "sgd_steps", lambda *args: pytest.fail("a loop ran in plain mode"))
+    with tinynet.plain():
+        plainly = updated(dtype)
+    assert all(map(same_bits, plainly, fast))
+
+
+def with_gradients_doubled(self, w, v, grad, lr, decay):
+    v[...] = self.momentum * v - lr * (decay * w + 2 * grad)
+    w += v
+
+
+class Doubled(SGD):
+    update = with_gradients_doubled
+
+
+def on_the_class(monkeypatch):
+    monkeypatch.setattr(SGD, "update", with_gradients_doubled)
+    return lambda optimizer: None
+
+
+def on_the_instance(monkeypatch):
+    return lambda optimizer: setattr(optimizer, "update", partial(with_gradients_doubled, optimizer))
+
+
+def in_a_subclass(monkeypatch):
+    return lambda optimizer: setattr(optimizer, "__class__", Doubled)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("where", [on_the_class, on_the_instance, in_a_subclass])
+def test_an_update_of_ones_own_is_the_one_that_runs(where, plain, monkeypatch):
+    usual = updated(np.float64)
+    with tinynet.plain(plain), monkeypatch.context() as patch:
+        own = updated(np.float64, where(patch))
+    for a, b in zip(own, usual, strict=True):
+        assert not np.allclose(a, b)
+    for a, b in zip(updated(np.float64), usual, strict=True):
+        assert same_bits(a, b)
+
+
+def test_flags_stop_the_plain_update_and_hear_of_a_weight_that_went_bad():
+    """As `sgd_steps` does on a GPU."""
+
+    def spoil(optimizer):
+        optimizer.parameters[1].data[2, 3] = value
+
+    with tinynet.plain():
+        value, bad = 1.0, np.array([0, 0, 0], np.int32)
+        assert all(map(same_bits, updated(np.float64, spoil, bad), updated(np.float64, spoil)))
+        assert bad.tolist() == [0, 0, 0]
+        value = np.nan
+        updated(np.float64, spoil, bad)
+        assert bad.tolist() == [0, 1, 0]
+        bad[:] = 1, 0, 1
+        *weights, first, second = updated(np.float64, spoil, bad)
+        assert bad.tolist() == [1, 0, 1]
+    assert same_bits(weights[0], numbers((3, 70)))
+    assert np.isnan(weights[1]).sum() == 1
+    assert not first.any()
+    assert not second.any()

@@ -14,6 +14,7 @@ import numpy as np
 from tinynet.backend import buffers
 from tinynet.backend.dispatch import with_gpu_twin
 from tinynet.backend.threads import compiled, kernel, parallel_for
+from tinynet.mode import is_plain
 
 GRAIN = 1 << 19  # elements a thread, at the least: what takes as long as waking one, 50 to 100 us
 BLOCK = 1 << 12  # elements that are summed at a time
@@ -76,6 +77,8 @@ def _sgd_step(w, v, gradient, momentum, lr, decay, start, stop):
 @with_gpu_twin
 def all_finite(x: np.ndarray) -> bool:
     """Whether no element is NaN or infinite. x: floats of any shape and strides."""
+    if is_plain():
+        return bool(np.isfinite(x).all())
     flat = in_memory_order(x)[0]
     marks = np.empty(-(-flat.size // BLOCK), np.bool_)
     parallel_for(_mark_not_finite, len(marks), flat, marks, grain=GRAIN // BLOCK)
@@ -88,6 +91,8 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
         return False
     bits = {4: np.uint32, 8: np.uint64}[a.itemsize]
     flat_a, flat_b = (flat.view(bits) for flat in in_memory_order(a, b))
+    if is_plain():
+        return np.array_equal(flat_a, flat_b)
     marks = np.empty(-(-a.size // BLOCK), np.bool_)
     parallel_for(_mark_different, len(marks), flat_a, flat_b, marks, grain=GRAIN // BLOCK)
     return not marks.any()
@@ -121,7 +126,8 @@ def relu_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) 
 def sgd_step(w: np.ndarray, v: np.ndarray, gradient: np.ndarray, momentum: float, lr: float, decay: float) -> None:
     """v = momentum * v - lr * (decay * w + gradient); w += v: one pass over memory. All of one shape."""
     flat_w, flat_v, flat_gradient = in_memory_order(w, v, gradient)
-    if not (np.may_share_memory(flat_w, w) and np.may_share_memory(flat_v, v)):  # copies: strides with gaps
+    with_gaps = not (np.may_share_memory(flat_w, w) and np.may_share_memory(flat_v, v))  # those flat ones are copies
+    if with_gaps or is_plain():
         v[...] = momentum * v - lr * (decay * w + gradient)
         w += v
         return

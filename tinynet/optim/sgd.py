@@ -1,12 +1,14 @@
 """Stochastic gradient descent with momentum, as the paper has it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tinynet.backend.device import assign, cpu_copy, to_cpu, to_device, zeros_like
+from tinynet.backend import cuda_graph
+from tinynet.backend.device import assign, cpu_copy, device_of, on, to_cpu, to_device, zeros_like
 from tinynet.layers.parameter import Parameter
+from tinynet.mode import is_plain
 from tinynet.ops.elementwise import sgd_steps
 
 
@@ -58,7 +60,8 @@ class SGD:
         rates, decays = self.rates(), self.decays()
         for device in dict.fromkeys(places):  # each updates what it holds
             here = [i for i, place in enumerate(places) if place == device]
-            sgd_steps(
+            many = sgd_steps if self._has_twin() and not is_plain() else self._update_each
+            many(
                 [self._parts[i][1].data for i in here],
                 [self.velocity[i] for i in here],
                 [self._parts[i][1].grad for i in here],
@@ -67,6 +70,43 @@ class SGD:
                 [decays[i] for i in here],
                 self.bad.get(device),
             )
+
+    def update(self, w: Any, v: Any, grad: Any, lr: float, decay: float) -> None:
+        """Change the weights w and their velocity v in place; w, v, grad: of one shape.
+
+        These lines run in plain mode, and always if this method was replaced. Otherwise `sgd_steps` does the same in
+        one pass over memory.
+        """
+        v[...] = self.momentum * v - lr * (decay * w + grad)
+        w += v
+
+    def _has_twin(self) -> bool:
+        """Whether `update` is what `sgd_steps` was written for."""
+        return type(self).update is _UPDATE and "update" not in vars(self)
+
+    def _update_each(
+        self,
+        ws: Sequence[Any],
+        vs: Sequence[Any],
+        gradients: Sequence[Any],
+        momentum: float,
+        lrs: Sequence[float],
+        decays: Sequence[float],
+        bad: Any = None,
+    ) -> None:
+        """`sgd_steps` by `update`. On a GPU the host does not wait for the flags: the update is made, and taken back
+        there if the first of them is set."""
+        if recorded := cuda_graph.recording():
+            lrs = recorded.inputs["rates"]  # whose values are written before each replay
+        with on(device_of(ws[0])):
+            for w, v, gradient, lr, decay in zip(ws, vs, gradients, lrs, decays, strict=True):
+                before = () if bad is None else (w.copy(), v.copy())
+                self.update(w, v, gradient, lr, decay)
+                if bad is not None:
+                    stopped = bad[0] != 0
+                    for array, value in zip((w, v), before, strict=True):
+                        np.copyto(array, value, where=stopped)
+                    bad[1:2] |= ~stopped & ~np.isfinite(w).all()
 
     def rates(self) -> list[float]:
         """The learning rate of each array of weights."""
@@ -102,3 +142,6 @@ class SGD:
         parts = [part for parameter, values in zip(self.parameters, new, strict=True) for part in parameter.cut(values)]
         for v, values in zip(self.velocity, parts, strict=True):
             assign(v, values)
+
+
+_UPDATE = SGD.update  # as it is written here
