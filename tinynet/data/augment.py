@@ -206,8 +206,8 @@ def crops(
     allowed = (len(images), C, H, W)  # what lies outside is read at the edge, and then left out
     places = tuple(np.clip(place, 0, end - 1) for place, end in zip(places, allowed, strict=True))
     where = device_of(images)
-    gain, shift, centre = (to_device(array, where).astype(np.float32) for array in (gain, shift, centre))
     with on(where):
+        gain, shift, centre = (to_device(array, where).astype(np.float32) for array in (gain, shift, centre))
         pixels = images[tuple(to_device(place, where) for place in places)]  # (N, C, OH, OW)
         x = pixels.astype(np.float32) * gain[:, None, None] + shift[:, :, None, None] - centre
         return np.where(to_device(inside, where), x, np.float32(0))
