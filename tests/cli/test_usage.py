@@ -13,6 +13,7 @@ from tinynet.cli.defaults import DATA, FEW, INPUT_SIZES, MODELS, PRECISIONS
 from tinynet.cli.usage import device_names
 from tinynet.data import NAMES
 from tinynet.data.names import PHOTOS, data_kind
+from tinynet.mode import SWITCH, is_plain
 from tinynet.models import PRESETS
 
 COMMANDS = "train", "evaluate", "predict", "summary", "compare"
@@ -51,6 +52,30 @@ def test_the_options_of_train_stand_under_headings(tinynet_program, capfd):
     heads = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
     assert heads == ["what to learn from:", "the net:", "how to learn:", "the run:", "help:"]
     assert max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "summary"])
+def test_plain_is_told_in_one_sentence(tinynet_program, capfd, command):
+    assert tinynet_program(command, "--help") == 0
+    text = " ".join(capfd.readouterr().out.split())
+    assert "--plain Compute by the lines of the layers' own files, without numba, kernels or fused passes" in text
+
+
+def test_plain_holds_while_the_command_works_and_for_what_it_starts(tinynet_program, monkeypatch, capfd):
+    seen = []
+
+    def show(given):
+        child = [sys.executable, "-c", "from tinynet.mode import is_plain; print(is_plain())"]
+        seen.append((is_plain(), os.environ.get(SWITCH), subprocess.check_output(child, text=True).strip(), given))
+        return 0
+
+    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr("tinynet.cli.summary.show_summary", show)
+    assert tinynet_program("summary", "--plain", "--model", "alexnet_mini") == 0
+    assert tinynet_program("summary") == 0
+    given = {"model": "alexnet_mini"}
+    assert seen == [(True, "1", "True", given), (False, None, "False", {})]
 
 
 def test_version(tinynet_program, capfd):

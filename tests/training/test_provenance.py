@@ -57,6 +57,12 @@ def test_the_version_the_time_and_the_command(monkeypatch):
     assert json.loads(json.dumps(noted)) == noted
 
 
+def test_plain_mode_is_noted():
+    with tinynet.plain():
+        assert provenance()["plain"] is True
+    assert "plain" not in provenance()
+
+
 def test_the_commit_and_whether_files_differ_from_it(checkout):
     head = git(checkout, "rev-parse", "HEAD")
     git(checkout, "tag", "-a", "v9", "-m", "a tag must not stand for the hash")

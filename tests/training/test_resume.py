@@ -11,6 +11,7 @@ from checks import disk_of, weights_left
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tinynet
 import training.test_trainer as usual
 from tinynet import set_num_threads
 from tinynet.backend.threads import get_num_threads
@@ -584,6 +585,20 @@ def test_another_number_of_threads_is_reported(cut, capfd):
     error = capfd.readouterr().err
     assert error.startswith(f"train: warning: the run had {before} CPU threads and has {before + 1} now: its numbers")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("now", [False, True], ids=["fast now", "plain now"])
+def test_another_mode_is_reported(tmp_path, capfd, now):
+    with tinynet.plain(not now), pytest.raises(Killed):
+        trainer(tmp_path, kill(3)).fit()
+    with tinynet.plain(not now):
+        trainer(tmp_path, epochs=1, quiet=True).fit(resume=tmp_path)
+    assert capfd.readouterr().err == ""
+    with tinynet.plain(now):
+        trainer(tmp_path, epochs=2, quiet=True).fit(resume=tmp_path)
+    how = "goes on in plain mode, which it was not in" if now else "was in plain mode and goes on without"
+    text = f"the run {how}: its numbers will differ in their last digits from those of a run never stopped"
+    assert capfd.readouterr().err == f"train: warning: {text}\n"
 
 
 class Errors:

@@ -11,6 +11,7 @@ from tinynet.cli.screen import warn
 from tinynet.data import Loader
 from tinynet.data.names import PHOTOS
 from tinynet.layers.layer import Layer
+from tinynet.mode import is_plain
 from tinynet.parallel import Split
 from tinynet.training.evaluate import evaluation_mode
 from tinynet.training.loading import network
@@ -58,7 +59,8 @@ def announce(args: SimpleNamespace, model: Any, num_classes: int, train_loader: 
     say(f"data   {args.data}: {len(train_set):,} pictures to learn from, {len(val_set):,} to validate on, {size}")
     name = args.model + (f" ({args.preset})" if args.preset else "")
     parameters = sum(parameter.size for parameter in model.parameters())
-    say(f"net    {name}: {parameters:,} parameters, {num_classes} classes; {where_it_computes(model)}")
+    where = where_it_computes(model) + (", in plain mode" if is_plain() else "")
+    say(f"net    {name}: {parameters:,} parameters, {num_classes} classes; {where}")
     if towers:
         say(f"cross  {what_crosses(model, (1, train_set.channels, args.image_size, args.image_size), args.batch_size)}")
     steps = f"{args.epochs} x {len(train_loader):,} steps of {args.batch_size} pictures"

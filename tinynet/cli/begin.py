@@ -1,6 +1,7 @@
 """What a new run begins with: a folder, settings, and perhaps weights of an earlier one."""
 
 import contextlib
+import importlib.metadata
 import itertools
 import platform
 import tempfile
@@ -9,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numba
 import numpy as np
 
 import tinynet
@@ -82,12 +82,11 @@ def describe(args: SimpleNamespace, num_classes: int, fingerprints: dict[str, An
 
 
 def versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": numba.__version__,
-        "tinynet": tinynet.__version__,
-    }
+    """What decides a run's last digits. numba is asked for its version without being imported; it may be missing."""
+    numba = {}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        numba = {"numba": importlib.metadata.version("numba")}
+    return {"python": platform.python_version(), "numpy": np.__version__, **numba, "tinynet": tinynet.__version__}
 
 
 def check_net(args: SimpleNamespace) -> None:

@@ -1,6 +1,7 @@
 """Commands whose help has headings, and what is said of a command line that is wrong."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from tinynet.cli.values import did_you_mean
+from tinynet.mode import SWITCH, plain
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
@@ -65,7 +67,13 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Job:
         said = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
         given = {name: ctx.params[name] for name in ctx.params if name in said}
-        return Job(ctx.command_path, lambda: self.work(given))
+        mode = plainly if given.pop("plain", False) else contextlib.nullcontext  # it says how to compute, and not what
+
+        def work() -> int:
+            with mode():
+                return self.work(given)
+
+        return Job(ctx.command_path, work)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
@@ -78,6 +86,21 @@ class Command(click.Command):
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write(f"\n{self.help}\n")  # as it is laid out
+
+
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
+    """Inside, this process and those that it starts are in plain mode: --plain."""
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "1"
+    try:
+        with plain():
+            yield
+    finally:
+        if before is None:
+            del os.environ[SWITCH]
+        else:
+            os.environ[SWITCH] = before
 
 
 def _each_with_its_option(args: list[str], several: set[str]) -> list[str]:

@@ -120,6 +120,7 @@ def learning_options() -> list[Option]:
         ),
         add("--seed", type=SEED, metavar="N", help="Of shapes, initial weights, order, crops, dropout (default: 0)."),
         *device_options(LEARNING),
+        plain_option(LEARNING),
         add(
             "--graph",
             is_flag=True,
@@ -151,6 +152,13 @@ def device_options(heading: str) -> list[Option]:
             "cores; tf32 or bf16, faster and less exact (default: fp32).",
         ),
     ]
+
+
+def plain_option(heading: str) -> Option:
+    text = (
+        "Compute by the lines of the layers' own files, without numba, kernels or fused passes: slower, same results."
+    )
+    return Option("--plain", heading=heading, is_flag=True, help=text)
 
 
 def run_options() -> list[Option]:

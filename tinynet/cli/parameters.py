@@ -14,6 +14,7 @@ from tinynet.cli.options import (
     device_options,
     learning_options,
     net_options,
+    plain_option,
     quiet,
     run_options,
     ten_crop,
@@ -72,6 +73,7 @@ def measuring_options(batch_size: str) -> list[click.Parameter]:
         Option("--batch-size", heading="how", type=COUNT, metavar="N", help=batch_size),
         workers("how", "(default: 1)"),
         *device_options("how"),
+        plain_option("how"),
     ]
 
 
@@ -84,6 +86,7 @@ def predict_params() -> list[click.Parameter]:
         csv_option("what is shown"),
         ten_crop("how"),
         devices,
+        plain_option("how"),
     ]
 
 
@@ -102,6 +105,7 @@ def summary_params() -> list[click.Parameter]:
             metavar="N",
             help="Pictures at once, on which the way of computing depends (default: 1).",
         ),
+        plain_option(NET),
     ]
 
 

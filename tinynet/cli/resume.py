@@ -61,7 +61,7 @@ def warn_of_changes(settings: Settings, config: Settings) -> None:
     now = versions()
     for name, then in config["versions"].items():
         if now.get(name) != then:
-            text = f"the run had {name} {then} and has {now.get(name)} now"
+            text = f"the run had {name} {then} and has {now.get(name, 'none')} now"
             warn(f"{text}: its numbers may differ in their last digits")
     if settings["schedule"] == "step" and settings["epochs"] > config["epochs"]:
         text = "the learning rate stays where the schedule planned at first left it"

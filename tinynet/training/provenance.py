@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tinynet
+from tinynet.mode import is_plain
 
 PROVENANCE = "provenance"  # the entry's name in a run's config and in its weights' metadata
 CHECKOUT = Path(__file__).resolve().parents[2]  # or whatever folder the package was installed into
@@ -20,14 +21,15 @@ OURS = re.compile(r'^name\s*=\s*"tinynet"', re.MULTILINE)
 
 def provenance() -> dict[str, Any]:
     """{"tinynet": version, "commit": of tinynet's checkout or None, "date": now in UTC, as ISO 8601 has it, "command":
-    the command line of this process}. JSON can hold it.
+    the command line of this process}, and "plain": True in plain mode. JSON can hold it.
 
     The commit ends in "+changes" if files that git knows differ from it. It is None for an installed package, without
     git, and whenever git does not answer.
     """
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     command = shlex.join(getattr(sys, "orig_argv", None) or sys.argv)
-    return {"tinynet": tinynet.__version__, "commit": commit(CHECKOUT), "date": now, "command": command}
+    about = {"tinynet": tinynet.__version__, "commit": commit(CHECKOUT), "date": now, "command": command}
+    return about | ({"plain": True} if is_plain() else {})
 
 
 def without_provenance(values: Any) -> Any:

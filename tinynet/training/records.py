@@ -12,6 +12,7 @@ from tinynet.backend.threads import get_num_threads
 from tinynet.errors import NonFiniteError, Terminated
 from tinynet.io.checkpoints import Checkpoint
 from tinynet.layers.layer import Layer
+from tinynet.mode import is_plain
 from tinynet.optim import SGD
 from tinynet.training.diagnosis import explain_non_finite
 from tinynet.training.evaluate import Evaluation
@@ -158,6 +159,7 @@ class Run:
             "epoch_seconds": self._epoch_seconds,
             "settings": settings(self.model, self.optimizer, self.schedule, self.train_loader),
             "threads": get_num_threads(),
+            "plain": is_plain(),
             "config": self.config,
             "metadata": self._metadata(),
         }
@@ -194,9 +196,15 @@ class Run:
         for reason in checkpoint.passed_over:
             say(f"train: warning: a newer checkpoint was passed over: {reason}", error=True)
         threads = checkpoint.state["threads"], get_num_threads()
+        differ = "its numbers will differ in their last digits from those of a run never stopped"
         if threads[0] != threads[1]:
-            text = "the run had {} CPU threads and has {} now: its numbers will differ in their last digits"
-            say(f"train: warning: {text.format(*threads)} from those of a run never stopped", error=True)
+            text = "the run had {} CPU threads and has {} now"
+            say(f"train: warning: {text.format(*threads)}: {differ}", error=True)
+        if bool(checkpoint.state.get("plain")) != is_plain():
+            how = (
+                "goes on in plain mode, which it was not in" if is_plain() else "was in plain mode and goes on without"
+            )
+            say(f"train: warning: the run {how}: {differ}", error=True)
 
     def _save_weights(self) -> None:
         self._files.save_weights(self.model, self._metadata())
