@@ -43,7 +43,7 @@ class FakeCupy(types.ModuleType):
         self.lock = threading.RLock()  # of the clocks, and of the kernels, whose simulated threads are one process's
         self.modules: dict[tuple, CpuModule] = {}
         kinds = ndarray, Device, Event, Stream, MemoryPool
-        own = {kind: type(kind.__name__, (kind,), {"fake": self}) for kind in kinds}
+        own = {kind: self.own(kind) for kind in kinds}
         self.ndarray = own[ndarray]
         self.ndarray.__module__ = "cupy"
         runtime = types.SimpleNamespace(
@@ -62,6 +62,10 @@ class FakeCupy(types.ModuleType):
         self.cuda.get_elapsed_time = elapsed_time
         self.__version__ = "a stand-in"
         self.reset(memory)
+
+    def own(self, kind):
+        """The class as this module has it."""
+        return type(kind.__name__, (kind,), {"fake": self})
 
     def reset(self, memory=1 << 40):
         """Counters at 0, all memory free, device 0 current, no stream but the default ones, nothing under way, all

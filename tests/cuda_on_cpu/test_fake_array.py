@@ -220,9 +220,9 @@ REFUSED = {
     "a[:, :, 4]": (IndexError, "out of bounds"),
 }
 IN_A_GRAPH = {
-    **dict.fromkeys(["bool(s > 0)", "int(s)", "float(s)", "s.item()", "repr(a)", "a.get()"], "a copy to the host"),
+    **dict.fromkeys(["bool(s > 0)", "int(s)", "float(s)", "s.item()", "repr(a)", "a.get()"], "D2H transfers"),
     **dict.fromkeys(["a[m]", "a.__setitem__(m, 0)", "np.nonzero(a)", "np.where(m)", "np.unique(a)"], "waiting for"),
-    **dict.fromkeys(["a[K % 2]", "a[[0, 1]]", "a.__setitem__(k % 2, 0)", "xp.asarray(A)"], "a copy from the host"),
+    **dict.fromkeys(["a[K % 2]", "a[[0, 1]]", "a.__setitem__(k % 2, 0)", "xp.asarray(A)"], "H2D transfers"),
     **dict.fromkeys(["a @ b", "np.einsum('nij,njk->nik', a, b)", "a.dot(b[0])"], "calling cuBLAS API"),
 }
 

@@ -23,7 +23,7 @@ SPACES = (
     *("", "ndarray", "linalg", "lib.stride_tricks", "cuda", "cuda.runtime", "cuda.cublas", "cuda.Device", "cuda.Event"),
     *("cuda.Stream", "cuda.MemoryPool", "cuda.MemoryPointer", "RawKernel", "RawModule"),
 )
-METHODS = {"__call__", "__enter__", "__exit__", "__getitem__", "__setitem__"}
+SET_BY_INIT = {"cuda.Event": {"ptr"}, "cuda.Stream": {"device_id", "ptr"}}  # attributes of instances
 
 
 def parameters(function) -> str | None:
@@ -65,7 +65,7 @@ def _without_annotations(text: str) -> str:
 
 def lines(space: str):
     home = functools.reduce(getattr, filter(None, space.split(".")), cupy)
-    for name in sorted(dir(home)):
+    for name in sorted({*dir(home), *SET_BY_INIT.get(space, ())}):
         value = getattr(home, name, None)
         if inspect.ismodule(value) or (name.startswith("_") and not (inspect.isclass(home) and name.endswith("__"))):
             continue
