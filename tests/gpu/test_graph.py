@@ -1,10 +1,12 @@
 """Steps recorded as CUDA graphs, on a simulated GPU: the same numbers to the bit, and nothing stale."""
 
 import contextlib
+import functools
 
 import numpy as np
 import pytest
 from cuda_on_cpu.fake_streams import here
+from strategies import numbers
 
 from gpu.runs import SIZES, counted, expected, net, outcome, trainer
 from gpu.test_step import Peeking
@@ -88,6 +90,23 @@ def test_an_input_that_is_not_written_would_be_seen(gpu, monkeypatch, name):
     runs.append(trainer(graph=True))
     with contextlib.suppress(FloatingPointError):
         assert outcome(runs[0]) != wanted
+
+
+def assign_by_axes(target, values):
+    with device.on("cuda:0"):
+        target[...] = device.to_device(values, "cuda:0")
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_x_is_copied_into_the_step_as_it_lies_in_memory(simulated_gpu, monkeypatch, in_order):
+    """The batch innermost, as loaders give it; copied axis by axis, it would go number by number."""
+    monkeypatch.setattr("gpu.runs.numbers", functools.partial(numbers, layout="batch innermost"))
+    if not in_order:
+        monkeypatch.setattr(device, "assign", assign_by_axes)
+    copies = []
+    trainer(graph=True, at=lambda epoch, k, x: copies.append(simulated_gpu.strided_copies)).fit()
+    assert simulated_gpu.graph_launches > 0
+    assert (copies[len(SIZES)] == copies[2 * len(SIZES) - 1]) == in_order
 
 
 def kept_by_others(gpu):

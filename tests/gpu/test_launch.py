@@ -124,7 +124,7 @@ def test_without_cupy(monkeypatch):
     device._try_out.cache_clear()
     message = error_text(lambda: Linear(2, 3).to("cuda:0"), DeviceError)
     assert "needs CuPy" in message
-    assert "pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]' for CUDA 13" in message
+    assert "pip install 'cupy-cuda12x[ctk]>=14.2', or 'cupy-cuda13x[ctk]>=14.2' for CUDA 13" in message
 
 
 def test_without_a_driver(simulated_gpu, monkeypatch):
@@ -151,6 +151,18 @@ def test_without_nvrtc(simulated_gpu, monkeypatch):
     message = error_text(lambda: checked_device("cuda:0"), DeviceError)
     assert "libnvrtc.so.12" in message
     assert "pip install" in message
+
+
+def test_cublas_that_is_missing(simulated_gpu, monkeypatch):
+    def missing(self):
+        raise ImportError("libcublasLt.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(simulated_gpu.cuda.Device, "cublas_handle", property(missing))
+    message = error_text(lambda: checked_device("cuda:1"), DeviceError)
+    assert message.startswith(
+        "cuda:1: cuBLAS, which multiplies matrices, cannot be used: libcublasLt.so.12: cannot open"
+    )
+    assert "pip install 'cupy-cuda12x[ctk]>=14.2'" in message
 
 
 def test_a_gpu_that_is_too_old(simulated_gpu, monkeypatch):
@@ -216,6 +228,22 @@ def test_an_array_goes_and_comes_back_as_it_was(order, other_gpu):
     assert np.array_equal(back, x)
     assert back.strides == x.strides
     assert to_device(x, "cpu") is x
+
+
+@pytest.mark.parametrize("order", ["C", "innermost"])
+def test_arrays_of_one_order_are_copied_as_they_lie(gpu, order):
+    x = numbers((2, 3, 4, 5), np.float32)
+    x = np.moveaxis(np.moveaxis(x, 0, -1).copy(), -1, 0) if order == "innermost" else x
+    target, source = to_device(np.zeros_like(x), "cuda:0"), to_device(x, "cuda:0")
+    strided = counted(gpu, "strided_copies")
+    device.assign(target, source)
+    assert counted(gpu, "strided_copies") == strided
+    assert np.array_equal(to_cpu(target), x)
+    device.assign(target[:, 1:], 2 * x[:, 1:])  # a part, from the host
+    device.assign(target[1], source[0].transpose(0, 2, 1).copy().transpose(0, 2, 1))  # another order
+    x[:, 1:] *= 2
+    x[1] = to_cpu(source)[0]
+    assert np.array_equal(to_cpu(target), x)
 
 
 def test_a_net_learns_on_a_gpu_as_on_the_cpu_and_moves_between_them(other_gpu):
