@@ -452,3 +452,42 @@ def test_has_no_name_that_cupy_lacks(fake):
     assert operators - names("ndarray").keys() <= {"__dict__", "__weakref__", "__or__"}
     for kind in ("Device", "Event", "Stream", "MemoryPool"):
         assert names(f"cuda.{kind}")
+
+
+def conv_relu_loss(x, weight, labels):
+    """(loss, dx, dweight) of a convolution of 2 x 2 with ReLU, global maximum and softmax, as a lesson writes them."""
+    (N, C, H, W), (O, _, KH, KW) = x.shape, weight.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 0), (0, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (KH, KW), axis=(2, 3))
+    columns = windows.transpose(1, 4, 5, 0, 2, 3).reshape(C * KH * KW, -1)
+    y = np.moveaxis((weight.reshape(O, -1) @ columns).reshape(O, N, H, W), 0, 1)
+    relu = np.maximum(y, 0).reshape(N, O, H * W)
+    place = np.argmax(relu, axis=2, keepdims=True)
+    logits = np.take_along_axis(relu, place, axis=2)[:, :, 0]
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p = shifted / shifted.sum(axis=1, keepdims=True)
+    loss = -np.log(p[np.arange(N), labels]).mean()
+
+    p[np.arange(N), labels] -= 1
+    dflat = np.zeros_like(relu)
+    np.put_along_axis(dflat, place, (p / N)[:, :, None], axis=2)
+    dy = np.where(y > 0, dflat.reshape(y.shape), 0)
+    dy_rows = np.moveaxis(dy, 1, 0).reshape(O, -1)
+    dweight = (dy_rows @ columns.T).reshape(weight.shape)
+    dcolumns = (weight.reshape(O, -1).T @ dy_rows).reshape(C, KH, KW, N, H, W)
+    dpadded = np.zeros_like(padded)
+    for i in range(KH):
+        for j in range(KW):
+            dpadded[:, :, i : i + H, j : j + W] += dcolumns[:, i, j].swapaxes(0, 1)
+    return loss, dpadded[:, :, 1:, :-1], dweight
+
+
+def test_a_net_in_plain_lines(fake):
+    x = np.sin(np.arange(4 * 3 * 5 * 6)).reshape(4, 3, 5, 6)
+    weight, labels = np.cos(np.arange(2 * 3 * 2 * 2)).reshape(2, 3, 2, 2), np.array([0, 1, 1, 0])
+    waited = fake.synchronisations
+    found = conv_relu_loss(fake.asarray(x), fake.asarray(weight), labels)
+    assert fake.synchronisations == waited
+    for got, wanted in zip(found, conv_relu_loss(x, weight, labels), strict=True):
+        np.testing.assert_allclose(got.get(), wanted, rtol=1e-12, atol=1e-14)
+        assert np.abs(wanted).max() > 1e-3
