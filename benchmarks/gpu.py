@@ -2,11 +2,12 @@
 
     python benchmarks/gpu.py
 
-In this order, as far as --budget allows: each layer of the nets in each precision and whole steps against float64, with
-fresh random numbers; the tests of tests/gpu on the real GPU; its kernels under compute-sanitizer, where that is there;
-the ceilings of this GPU. Then times, beside PyTorch in its best settings if it is installed with CUDA: training steps
-of every batch size, layers, steps as CUDA graphs, towers on `0,0` and on two GPUs, PyTorch's nets by torch.compile.
-So what is left out when time is over is compiled steps, and layers of the largest batches; it is named.
+In this order, as far as --budget allows: each layer of the nets in each precision that this GPU has and whole steps
+against float64, with fresh random numbers; the tests of tests/gpu on the real GPU; its kernels under compute-sanitizer,
+where that is there and can be used; the ceilings of this GPU. Then times, beside PyTorch in its best settings if it is
+installed with CUDA: training steps of every batch size, layers, steps as CUDA graphs, towers on `0,0` and on two GPUs,
+PyTorch's nets by torch.compile. So what is left out when time is over is compiled steps, and layers of the largest
+batches; it is named.
 
 What works on the GPU is a process of its own, which is started again after a crash, a hang or no memory: what failed is
 named, and the rest goes on. Written after each part: results/gpu-<name>.json; at the end the tables in RESULTS.md. The
@@ -79,7 +80,7 @@ def plan(args: argparse.Namespace, about: Found, record: Found, worker: gpu_runn
         yield Job(f"check layers of {net}", ask("check_layers", precisions=list(args.precisions), **sizes), 240)
         yield Job(f"check a step of {net}", ask("check_step", **{**sizes, "batch_size": STEP_CHECK_BATCH}), 240)
     if args.suite:
-        yield Job("tests on the device", lambda limit: {"tests": gpu_suite.device_tests(limit)}, 100)
+        yield Job("tests on the device", lambda limit: {"tests": gpu_suite.device_tests(limit)}, 200)
         for tool in gpu_suite.TOOLS:
             yield Job(f"{gpu_suite.SANITIZER} {tool}", _sanitizer(tool, where), 45)
     yield Job("ceilings", ask("ceilings", **both, no_peer=no_peer))
@@ -108,7 +109,12 @@ def _plain(precision: str) -> list[str]:
 
 
 def _sanitizer(tool: str, where: str) -> Callable[[float], Found]:
-    return lambda limit: {"sanitizer": {tool: gpu_suite.sanitized(tool, where, limit)}}
+    def run(limit: float) -> Found:
+        found = gpu_suite.sanitized(tool, where, limit)
+        missing = [f"{gpu_suite.SANITIZER} {tool} ({found['summary']})"] if found["passed"] is None else []
+        return {"sanitizer": {tool: found}, "left_out": missing}
+
+    return run
 
 
 def _towers(worker: gpu_runner.Worker, limit: float, count: int, where: str, batch_size: int) -> Found:
@@ -158,6 +164,13 @@ def wrong(record: Found) -> list[str]:
     return found + [f"{tool}: {f['summary']}" for tool, f in record["sanitizer"].items() if f["passed"] is False]
 
 
+def leave_out(args: argparse.Namespace, about: Found) -> list[str]:
+    """Takes the precisions that this GPU has not out of args.precisions, and gives them."""
+    missing = [precision for precision in args.precisions if precision not in about["precisions"]]
+    args.precisions = [precision for precision in args.precisions if precision not in missing]
+    return missing
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", choices=nets.NETS, default=["paper", "torchvision"])
@@ -191,6 +204,9 @@ def main() -> int:
         record |= {"ceilings": {}, "tests": {}, "sanitizer": {}, "took_s": {}}
         record |= {key: [] for key in ("checks", "times", "devices", "left_out", "failed")}
         record["left_out"] += [f"PyTorch ({about['no_peer']})"] if about["no_peer"] else []
+        record["left_out"] += [
+            f"{precision} (this GPU has no such tensor cores)" for precision in leave_out(args, about)
+        ]
         print(f"{about['gpu']}; seed {args.seed}; {about['versions']}", flush=True)
         run(plan(args, about, record, worker), record, gpu_runner.Budget(args.budget, began), args.out)
     finally:

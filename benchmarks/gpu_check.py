@@ -20,6 +20,7 @@ import peers
 import worker
 
 from tinynet.backend import device
+from tinynet.errors import DeviceError
 from tinynet.layers import Conv2d, Layer
 from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
@@ -56,7 +57,8 @@ def results(layer: Layer, x: Any, dy: Any) -> dict[str, Any]:
 
 
 def check_layers(net: str, batch_size: int, precisions: list[str], seed: int, where: str) -> list[Row]:
-    """A row for each layer and precision: the errors by name, and the names of those that are beyond their bound."""
+    """A row for each layer and precision: the errors by name, and the names of those that are beyond their bound; or
+    "not_run", why the device refused it."""
     rows, random = [], np.random.default_rng(seed)
     layer: Any
     for layer, shape in gpu_nets.layers(gpu_nets.fresh(net), net, batch_size):
@@ -70,11 +72,15 @@ def check_layers(net: str, batch_size: int, precisions: list[str], seed: int, wh
             layer.zero_grad()
             layer.at_step(0)
             layer.set_precision(precision)
-            poison(where, count)
-            found = results(layer, device.to_device(x, where), device.to_device(dy, where))
+            about = {"net": net, "batch_size": batch_size, "layer": layer.name, "precision": precision}
+            try:
+                poison(where, count)
+                found = results(layer, device.to_device(x, where), device.to_device(dy, where))
+            except DeviceError as error:  # the other rows are worth having
+                rows.append({**about, "errors": {}, "wrong": [], "not_run": str(error)})
+                continue
             errors = {name: worker.relative_error(array, expected[name]) for name, array in found.items()}
             wrong = [key for key, error in errors.items() if not error <= BOUNDS[precision][key not in ("y", "dx")]]
-            about = {"net": net, "batch_size": batch_size, "layer": layer.name, "precision": precision}
             rows.append({**about, "errors": errors, "wrong": wrong})
         layer.to("cpu")
     return rows

@@ -183,6 +183,11 @@ class Jobs(NamedTuple):
 
 def copy_call(where: str, count: int) -> tuple[Callable[[], Any], int]:
     """(a copy between two arrays of `count` floats, the bytes that it reads and writes)."""
-    values = np.resize(gpu_nets.numbers((1, min(count, gpu_nets.BLOCK))), (count,))
-    source, target = device.to_device(values, where), device.empty((count,), np.float32, where)
+    source, target = (device.empty((count,), np.float32, where) for _ in range(2))
+    filled = min(count, gpu_nets.BLOCK)
+    device.assign(source[:filled], gpu_nets.numbers((1, filled)).reshape(-1))
+    while filled < count:  # there, again and again: so many numbers are not made on the host
+        more = min(filled, count - filled)
+        device.assign(source[filled : filled + more], source[:more])
+        filled += more
     return lambda: device.assign(target, source), 8 * count

@@ -15,12 +15,25 @@ import worker
 
 import tinynet
 from tinynet.backend import device
+from tinynet.backend.precision import PRECISIONS, check_precision_on
 from tinynet.errors import DeviceError
 from tinynet.ops.matmul import matmul
 
 COPIED = 1 << 29  # floats in the copy that measures bandwidth, if so many fit
 PRODUCT = 8192  # rows and columns of the matrices that measure cuBLAS
 Result = dict[str, Any]
+
+
+def _not(row: Result) -> bool:
+    return "not_run" in row
+
+
+def usable(precision: str, where: str) -> bool:
+    try:
+        check_precision_on(where, precision)
+    except DeviceError:
+        return False
+    return True
 
 
 class GpuWorker:
@@ -40,11 +53,14 @@ class GpuWorker:
             versions["torch"] = str(gpu_peer.torch().__version__)
             peer = gpu_peer.usable(peer_where)
         name = runtime.getDeviceProperties(int(where.removeprefix("cuda:")))["name"].decode()
-        return {"gpu": name, "count": runtime.getDeviceCount(), "versions": versions, "no_peer": peer}
+        about = {"gpu": name, "count": runtime.getDeviceCount(), "versions": versions, "no_peer": peer}
+        return {**about, "precisions": [each for each in PRECISIONS if usable(each, where)]}
 
     def check_layers(self, where: str, net: str, batch_size: int, precisions: list[str], seed: int) -> Result:
         with device.on(where):
-            return {"checks": gpu_check.check_layers(net, batch_size, precisions, seed, where)}
+            rows = gpu_check.check_layers(net, batch_size, precisions, seed, where)
+        failed = [f"check {row['layer']} of {net} in {row['precision']}: {row['not_run']}" for row in rows if _not(row)]
+        return {"checks": [row for row in rows if not _not(row)], "failed": failed}
 
     def check_step(self, where: str, net: str, batch_size: int, seed: int) -> Result:
         with device.on(where):

@@ -3,7 +3,8 @@
     fake = FakeCupy(folder_for_the_libraries, devices=2)
     monkeypatch.setitem(sys.modules, "cupy", fake)
 
-It has what tinynet uses of CuPy and nothing more, and it is stricter. Each device has its own memory: an operation or a
+It has what tinynet uses of CuPy, the functions that CuPy 14.2 takes from NumPy (fake_numpy.py), and nothing that CuPy
+14.2 lacks (fake_names.py); and it is stricter. Each device has its own memory: an operation or a
 launch that mixes two devices, or an array of NumPy's with one of a device, is an error, as is a launch of an array that
 is not on the current device. A NumPy array of a device's array comes by `get()` alone. Work on the same memory in two
 streams must be in an order (fake_order.py). What is done while a stream records is only noted (fake_streams.py); copies
@@ -15,6 +16,7 @@ memory: "yes", "no", or "wrong".
 """
 
 import contextlib
+import operator
 import tempfile
 import threading
 import types
@@ -22,10 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import CpuModule
+from . import CpuModule, fake_numpy
 from .fake_array import ndarray
 from .fake_cublas import CUDA_R_32F, CUDA_R_64F, FakeCublas
 from .fake_memory import MemoryPool, forget_pinned, pinned_memory
+from .fake_names import names
 from .fake_order import knows, learn
 from .fake_streams import Device, Event, Stream, elapsed_time, here
 
@@ -40,7 +43,7 @@ class FakeCupy(types.ModuleType):
         self.lock = threading.RLock()  # of the clocks, and of the kernels, whose simulated threads are one process's
         self.modules: dict[tuple, CpuModule] = {}
         kinds = ndarray, Device, Event, Stream, MemoryPool
-        own = {kind: type(kind.__name__, (kind,), {"fake": self}) for kind in kinds}
+        own = {kind: self.own(kind) for kind in kinds}
         self.ndarray = own[ndarray]
         self.ndarray.__module__ = "cupy"
         runtime = types.SimpleNamespace(
@@ -60,10 +63,16 @@ class FakeCupy(types.ModuleType):
         self.__version__ = "a stand-in"
         self.reset(memory)
 
+    def own(self, kind):
+        """The class as this module has it."""
+        return type(kind.__name__, (kind,), {"fake": self})
+
     def reset(self, memory=1 << 40):
         """Counters at 0, all memory free, device 0 current, no stream but the default ones, nothing under way, all
         devices reach each other."""
-        self.allocations = self.synchronisations = self.launches = self.graph_launches = self.peer_copies = 0
+        self.allocations = self.synchronisations = self.launches = self.graph_launches = self.peer_copies = (
+            self.strided_copies
+        ) = 0
         self.memory, self.busy, self.peers = memory, False, "yes"
         self.known: dict[int, int] = {}  # what the host knows to be done, as a clock of fake_order.py
         self.now = 0.0  # s, the host's simulated time
@@ -121,7 +130,9 @@ class FakeCupy(types.ModuleType):
     def get_default_memory_pool(self):
         return self.pools[here.device]
 
-    def empty(self, shape, dtype=float):
+    def empty(self, shape, dtype=float, order="C"):
+        if order == "F":
+            return self.empty(shape[::-1], dtype).T
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if size > self.memory:
             raise MemoryError(f"Out of memory allocating {size:,} bytes")
@@ -132,16 +143,53 @@ class FakeCupy(types.ModuleType):
         self.allocations += 1
         return self.ndarray(values, number, chunk)
 
-    def zeros(self, shape, dtype=float):
-        array = self.empty(shape, dtype)
+    def zeros(self, shape, dtype=float, order="C"):
+        array = self.empty(shape, dtype, order)
         array.fill(0)
         return array
 
-    def asarray(self, values):
+    def array(self, values, dtype=None, copy=True, order="K"):
+        if isinstance(values, ndarray):
+            values.check_device()
+            return values.astype(values.dtype if dtype is None else dtype, order, copy=bool(copy))
         self.current_stream().refuse_while_recording("a copy from the host")
+        values = np.asarray(values, dtype, order)
         array = self.empty(values.shape, values.dtype)
         self.do(lambda: np.copyto(array.memory, values), array.use(True))
         return array
+
+    def asarray(self, values, dtype=None, order="K"):
+        return self.array(values, dtype, copy=False, order=order)
+
+    def asnumpy(self, array):
+        return array.get() if isinstance(array, ndarray) else np.asarray(array)
+
+    def __getattr__(self, name):
+        """What CuPy takes by the same name as NumPy: its functions, here on these arrays; its dtypes and constants."""
+        if name in ("linalg", "lib"):
+            return _Space(self, name)
+        return self._function("", name, np)
+
+    def _function(self, space, name, numpy):
+        kind = names(space).get(name)
+        if kind is None or not hasattr(numpy, name):
+            raise AttributeError(
+                f"module 'cupy{space and '.'}{space}' has no attribute {name!r}"
+                + ("" if kind is None else ": CuPy has it, the stand-in of these tests does not")
+            )
+        function = getattr(numpy, name)
+        if isinstance(function, np.ufunc):
+            return lambda *args, **options: self._ufunc(function, args, options)
+        if kind.startswith("("):
+            plain = getattr(function, "_implementation", function)
+            return lambda *args, **options: fake_numpy.call(self, space, name, plain, args, options)
+        return function
+
+    def _ufunc(self, function, args, options):
+        result = fake_numpy.ufunc(self, function, args, options)
+        if result is NotImplemented:
+            raise TypeError(f"{function.__name__}: Unsupported type among {[type(arg) for arg in args]}")
+        return result
 
     def RawKernel(self, source, name):  # noqa: N802 - CuPy's own name
         with self.lock:
@@ -160,6 +208,18 @@ class FakeCupy(types.ModuleType):
                 self.modules[key] = self.load(path, include=include, names=name_expressions)
         module = self.modules[key]
         return types.SimpleNamespace(get_function=lambda name: _Kernel(self, module.get_function(name)))
+
+
+class _Space:
+    """A module inside of CuPy with functions of NumPy's: cupy.linalg, cupy.lib.stride_tricks."""
+
+    def __init__(self, fake, name):
+        self.fake, self.name = fake, name
+
+    def __getattr__(self, name):
+        if (self.name, name) == ("lib", "stride_tricks"):
+            return _Space(self.fake, "lib.stride_tricks")
+        return self.fake._function(self.name, name, operator.attrgetter(self.name)(np))
 
 
 class _Kernel:

@@ -163,6 +163,9 @@ class Stream:
 
     def refuse_while_recording(self, what, kind=RuntimeError):
         if self.recorded is not None:
+            copies = {"a copy to the host": "D2H", "a copy from the host": "H2D"}  # in CuPy's own words
+            if what in copies:
+                raise kind(f"the current stream is capturing, so {copies[what]} transfers are disallowed")
             raise kind(f"{what} during stream capture is currently unsupported")
 
     def begin_capture(self):

@@ -2,7 +2,7 @@
 
 NVIDIA's runtime compiler NVRTC is one library with a C interface, which the wheel nvidia-cuda-nvrtc-cu12 and the CUDA
 toolkit bring. It needs neither GPU nor driver, and it is the one that CuPy uses: stricter than nvcc, as it has no
-standard headers. nvcc stands in where it is missing.
+standard headers. nvcc stands in where it is missing. Its options are CuPy's.
 
     python -m cuda_on_cpu.nvrtc ../kernels/lrn.cu 80    # in tests/: registers, spills, shared memory of each kernel
 
@@ -30,6 +30,7 @@ AGED = re.compile(r"nvrtc: warning: Architectures prior to .* are deprecated.*")
 SPILL = re.compile(
     r"ptxas warning : Registers are spilled to local memory in function '(\w+)', (\d+) bytes spill stores.*\n?"
 )
+CUPY_OPTIONS = "-ftz=true", "--device-as-default-execution-space"  # which CuPy 14 adds to a kernel's own
 WARN_ON_SPILLS = "--warn-on-spills"  # an option of the assembler, ptxas
 
 
@@ -110,7 +111,7 @@ class Nvrtc(Compiler):
         try:
             for name_expression in names:
                 self._call("nvrtcAddNameExpression", program, name_expression.encode())
-            options = [f"-arch=sm_{architecture}", "-std=c++17", *more]
+            options = [f"-arch=sm_{architecture}", "-std=c++17", *CUPY_OPTIONS, *more]
             encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
             failed = self.library.nvrtcCompileProgram(program, len(options), encoded)
             log = self._bytes("nvrtcGetProgramLog", program).rstrip(b"\0").decode().strip()
@@ -154,7 +155,7 @@ class Nvcc(Compiler):
         with tempfile.TemporaryDirectory() as folder:
             wrapper, output = Path(folder, "wrapper.cu"), Path(folder, "out.cubin")
             wrapper.write_text(f'#include "{source.as_posix()}"\nvoid* taken[] = {{\n{taken}}};\n', encoding="utf-8")
-            options = [f"-arch=sm_{architecture}", "-std=c++17", "-Wno-deprecated-gpu-targets"]
+            options = [f"-arch=sm_{architecture}", "-std=c++17", "-ftz=true", "-Wno-deprecated-gpu-targets"]
             options += ["-Xptxas", WARN_ON_SPILLS] if tell_spills else ["-Werror=all-warnings"]
             command = [self.command, "-cubin", *options, *folders, "-o", str(output), str(wrapper)]
             result = subprocess.run(command, capture_output=True, text=True, check=False)

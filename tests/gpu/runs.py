@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from cuda_on_cpu.fake_cupy import FakeCupy
 from strategies import numbers
 
 from tinynet import optim
@@ -28,6 +29,11 @@ class Batches:
             x = numbers((self.sizes[k], 2, 7, 7), np.float32, seed=100 * self.seed + 10 * number + k)
             self.at(number, k, x)
             yield x, (np.arange(len(x)) + k) % 3
+
+
+def counted(gpu, name):
+    """A counter or switch of the simulated GPU; None of a real one, which has none."""
+    return getattr(gpu, name) if isinstance(gpu, FakeCupy) else None
 
 
 def net():

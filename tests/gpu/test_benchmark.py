@@ -64,6 +64,50 @@ def test_checks_and_times_and_writes_tables(simulated_gpu, main, record, tmp_pat
     assert "0 problems" in capfd.readouterr().out
 
 
+def test_a_gpu_without_tensor_cores_keeps_its_rows(simulated_gpu, main, record, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(simulated_gpu.cuda.Device, "compute_capability", "75")
+    monkeypatch.setattr(main.program, "plan", first_jobs(main.program.plan, 4))
+    assert main(*TINY, "--device", "1") == 0
+    found = record()
+    assert {row["precision"] for row in (*found["checks"], *found["times"])} == {"fp32"}
+    assert found["failed"] == []
+    for precision in ("tf32x3", "tf32", "bf16"):
+        assert f"{precision} (this GPU has no such tensor cores)" in found["left_out"]
+
+
+def test_a_row_that_the_device_refuses_does_not_lose_the_others(simulated_gpu, main, record, monkeypatch):
+    monkeypatch.setattr(main.program, "plan", first_jobs(main.program.plan, 1))
+    monkeypatch.setattr(main.program, "leave_out", lambda args, about: [])
+    monkeypatch.setattr(simulated_gpu.cuda.Device, "compute_capability", "75")
+    assert main(*TINY, "--device", "1") == 1  # a check could not be made
+    found = record()
+    assert [row["layer"] for row in found["checks"]] == [layer.name for layer in tiny()]
+    assert len(found["failed"]) == 3 * 3
+    assert found["failed"][0].startswith('check conv1 of tiny in tf32x3: cuda:1: precision "tf32x3" needs tensor cores')
+
+
+def test_a_sanitizer_that_did_not_run_is_not_wrong(main, monkeypatch):
+    program = main.program
+    monkeypatch.setattr(program.gpu_suite, "sanitizer", lambda: None)
+    found = program._sanitizer("memcheck", "cuda:0")(9)
+    assert found["left_out"] == ["compute-sanitizer memcheck (not run: no compute-sanitizer here)"]
+    assert program.wrong({"checks": [], "failed": [], "tests": {}, **found}) == []
+
+
+def test_the_tests_of_the_device_come_after_the_checks_and_have_time(main):
+    args = main.program.parse
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["gpu.py"])
+        args = main.program.parse()
+    about = {"where": "cuda:0", "peer_where": "cuda:0", "no_peer": "none", "count": 1}
+    jobs = list(main.program.plan(args, about, {}, None))
+    titles = [job.title for job in jobs]
+    place = titles.index("tests on the device")
+    assert jobs[place].limit >= 200
+    assert [title.startswith("check ") for title in titles] == [True] * place + [False] * (len(titles) - place)
+
+
 def test_without_pytorch(simulated_gpu, main, record, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(*TINY, "--device", "1", "--precisions", "fp32") == 0

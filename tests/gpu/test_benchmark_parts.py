@@ -70,7 +70,8 @@ def test_the_tests_of_the_device_are_run_in_a_process(module):
 
 def test_compute_sanitizer_is_asked_and_believed(module, monkeypatch, tmp_path):
     suite = module("gpu_suite")
-    assert suite.sanitized("memcheck", "cuda:0", 60)["summary"] == "not run: no compute-sanitizer here"
+    found = suite.sanitized("memcheck", "cuda:0", 60)
+    assert (found["passed"], found["summary"]) == (None, "not run: no compute-sanitizer here")
     tool = tmp_path / "compute-sanitizer"
     tool.write_text('#!/bin/sh\necho "$@" >&2\necho "========= ERROR SUMMARY: 2 errors"\nexit 86\n')
     tool.chmod(0o755)
@@ -79,6 +80,13 @@ def test_compute_sanitizer_is_asked_and_believed(module, monkeypatch, tmp_path):
     assert (found["passed"], found["summary"]) == (False, "ERROR SUMMARY: 2 errors")
     assert "--tool memcheck --error-exitcode 86" in found["output"]
     assert "every_kernel.py cuda:0" in found["output"]
+    # some virtual machines refuse it: no verdict on the kernels
+    tool.write_text(
+        '#!/bin/sh\necho "========= Error: Device not supported. Please refer to the documentation"\nexit 1\n'
+    )
+    found = suite.sanitized("memcheck", "cuda:0", 60)
+    assert (found["passed"], found["summary"]) == (None, "not run: exit code 1 and no summary")
+    assert "Device not supported" in found["output"]
 
 
 def test_every_kernel_runs(simulated_gpu, monkeypatch, capfd):
@@ -91,6 +99,27 @@ def test_every_kernel_runs(simulated_gpu, monkeypatch, capfd):
     every_kernel.main("cuda:0")
     assert capfd.readouterr().out.split() == ["relu", "pool"]
     assert simulated_gpu.launches > 8
+
+
+def test_every_kernel_that_the_gpu_has(simulated_gpu, monkeypatch, capfd):
+    """What an older GPU has not is said and left out."""
+    from gpu import cases, every_kernel
+
+    monkeypatch.setattr(simulated_gpu.cuda.Device, "compute_capability", "75")
+    monkeypatch.setattr(simulated_gpu.cuda, "set_allocator", lambda allocator: None, raising=False)
+    monkeypatch.setattr(simulated_gpu.cuda.runtime, "deviceSynchronize", lambda: None, raising=False)
+    monkeypatch.setattr(every_kernel, "LAYERS", {"relu": cases.LAYERS["relu"]})
+    every_kernel.main("cuda:0")
+    assert capfd.readouterr().out.count('not run: cuda:0: precision "') == 2  # in float32; float64 it has
+
+
+def test_the_bandwidth_is_measured_without_the_hosts_memory(simulated_gpu, module, monkeypatch):
+    sent, asarray = [], simulated_gpu.asarray
+    monkeypatch.setattr(simulated_gpu, "asarray", lambda values: sent.append(values.size) or asarray(values))
+    copy, count = module("gpu_time").copy_call("cuda:0", 5000)
+    copy()
+    assert count == 8 * 5000
+    assert max(sent) == module("gpu_nets").BLOCK < 5000
 
 
 def test_the_tables_of_a_made_up_gpu(module, tmp_path):

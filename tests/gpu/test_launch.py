@@ -8,6 +8,7 @@ from checks import error_text
 from parallel.nets import relative, rounding
 from strategies import numbers
 
+from gpu.runs import counted
 from tinynet.backend import device
 from tinynet.backend import launch as launcher
 from tinynet.backend.device import checked_device, to_cpu, to_device
@@ -63,9 +64,9 @@ def test_an_argument_that_does_not_fit_is_refused(changes, kind, message, gpu):
     }
     changes = {name: made[value]() if value in made else value for name, value in changes.items()}
     there(numbers((3,)))  # the device is tried out by now
-    launches = gpu.launches
+    launches = counted(gpu, "launches")
     assert message in error_text(lambda: add_bias(**changes), kind)
-    assert gpu.launches == launches
+    assert counted(gpu, "launches") == launches
 
 
 @pytest.mark.usefixtures("gpu")
@@ -123,7 +124,7 @@ def test_without_cupy(monkeypatch):
     device._try_out.cache_clear()
     message = error_text(lambda: Linear(2, 3).to("cuda:0"), DeviceError)
     assert "needs CuPy" in message
-    assert "pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]' for CUDA 13" in message
+    assert "pip install 'cupy-cuda12x[ctk]>=14.2', or 'cupy-cuda13x[ctk]>=14.2' for CUDA 13" in message
 
 
 def test_without_a_driver(simulated_gpu, monkeypatch):
@@ -150,6 +151,18 @@ def test_without_nvrtc(simulated_gpu, monkeypatch):
     message = error_text(lambda: checked_device("cuda:0"), DeviceError)
     assert "libnvrtc.so.12" in message
     assert "pip install" in message
+
+
+def test_cublas_that_is_missing(simulated_gpu, monkeypatch):
+    def missing(self):
+        raise ImportError("libcublasLt.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(simulated_gpu.cuda.Device, "cublas_handle", property(missing))
+    message = error_text(lambda: checked_device("cuda:1"), DeviceError)
+    assert message.startswith(
+        "cuda:1: cuBLAS, which multiplies matrices, cannot be used: libcublasLt.so.12: cannot open"
+    )
+    assert "pip install 'cupy-cuda12x[ctk]>=14.2'" in message
 
 
 def test_a_gpu_that_is_too_old(simulated_gpu, monkeypatch):
@@ -186,13 +199,13 @@ def test_no_memory_leaves_the_model_where_it_was(gpu):
     assert isinstance(DeviceMemoryError(), MemoryError)  # what a program catches that knows no GPU
 
 
-@pytest.mark.usefixtures("gpu")
-def test_arrays_and_model_must_be_in_one_place():
-    layer = Conv2d(2, 3, 3).to("cuda:1")
+def test_arrays_and_model_must_be_in_one_place(other_gpu):
+    layer = Conv2d(2, 3, 3).to(other_gpu)
     message = error_text(lambda: layer(numbers((1, 2, 5, 5), np.float32)), ValueError)
-    assert "Conv2d: expected x on cuda:1, where the layer's parameters are, got one on cpu" in message
-    message = error_text(lambda: layer(there(numbers((1, 2, 5, 5), np.float32))), ValueError)
-    assert "got one on cuda:0" in message
+    assert f"Conv2d: expected x on {other_gpu}, where the layer's parameters are, got one on cpu" in message
+    if other_gpu != "cuda:0":
+        message = error_text(lambda: layer(there(numbers((1, 2, 5, 5), np.float32))), ValueError)
+        assert "got one on cuda:0" in message
 
 
 # --- a whole net ------------------------------------------------------------------------------------------------------
@@ -206,11 +219,10 @@ def test_a_number_stays_a_number():
 
 
 @pytest.mark.parametrize("order", ["C", "F", "innermost"])
-@pytest.mark.usefixtures("gpu")
-def test_an_array_goes_and_comes_back_as_it_was(order):
+def test_an_array_goes_and_comes_back_as_it_was(order, other_gpu):
     x = numbers((2, 3, 4, 5), np.float32)
     x = np.moveaxis(np.moveaxis(x, 0, -1).copy(), -1, 0) if order == "innermost" else x.copy(order)
-    moved = to_device(to_device(x, "cuda:0"), "cuda:1")
+    moved = to_device(to_device(x, "cuda:0"), other_gpu)
     assert moved.strides == x.strides
     back = to_cpu(moved)
     assert np.array_equal(back, x)
@@ -218,7 +230,23 @@ def test_an_array_goes_and_comes_back_as_it_was(order):
     assert to_device(x, "cpu") is x
 
 
-def test_a_net_learns_on_a_gpu_as_on_the_cpu_and_moves_between_them(gpu):
+@pytest.mark.parametrize("order", ["C", "innermost"])
+def test_arrays_of_one_order_are_copied_as_they_lie(gpu, order):
+    x = numbers((2, 3, 4, 5), np.float32)
+    x = np.moveaxis(np.moveaxis(x, 0, -1).copy(), -1, 0) if order == "innermost" else x
+    target, source = to_device(np.zeros_like(x), "cuda:0"), to_device(x, "cuda:0")
+    strided = counted(gpu, "strided_copies")
+    device.assign(target, source)
+    assert counted(gpu, "strided_copies") == strided
+    assert np.array_equal(to_cpu(target), x)
+    device.assign(target[:, 1:], 2 * x[:, 1:])  # a part, from the host
+    device.assign(target[1], source[0].transpose(0, 2, 1).copy().transpose(0, 2, 1))  # another order
+    x[:, 1:] *= 2
+    x[1] = to_cpu(source)[0]
+    assert np.array_equal(to_cpu(target), x)
+
+
+def test_a_net_learns_on_a_gpu_as_on_the_cpu_and_moves_between_them(other_gpu):
     """Three steps; before the third, both models change places, and the optimiser's state follows."""
     x, labels = numbers((4, 3, 16, 16), np.float32), np.array([0, 3, 1, 2])
     from tinynet.losses import SoftmaxCE
@@ -240,7 +268,7 @@ def test_a_net_learns_on_a_gpu_as_on_the_cpu_and_moves_between_them(gpu):
             optimizer.step()
         return losses, model.state_dict(), optimizer.state_dict()
 
-    on_cpu, moved = steps(["cpu"] * 3), steps(["cuda:0", "cuda:1", "cpu"])
+    on_cpu, moved = steps(["cpu"] * 3), steps(["cuda:0", other_gpu, "cpu"])
     # three steps, each with the errors of the ones before: relative to the largest number of each array
     allowed = 3 * rounding(net(), x.shape, np.float32, logits=on_cpu[0])[1]
     assert relative(np.array(moved[0]), np.array(on_cpu[0])) < allowed
@@ -257,9 +285,9 @@ def test_a_steady_step_asks_for_nothing_but_its_loss(gpu):
     model, loss = alexnet_mini(4, 1, 28).to("cuda:0"), SoftmaxCE()
     optimizer = SGD(model.parameters())
     x, labels = to_device(numbers((2, 1, 28, 28), np.float32), "cuda:0"), np.array([1, 3])
-    before = gpu.synchronisations
+    before = counted(gpu, "synchronisations")
     value = loss(model(x), labels)
     model.backward(loss.backward())
     optimizer.step()
-    assert gpu.synchronisations == before
+    assert counted(gpu, "synchronisations") == before
     assert 0 < float(value) < 10

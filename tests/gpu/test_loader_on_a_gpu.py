@@ -27,13 +27,12 @@ def loader(view, device="cpu", **options):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.usefixtures("gpu")
-def test_the_same_bits(view, workers):
+def test_the_same_bits(other_gpu, view, workers):
     expected = list(loader(view).epoch(2, start=1))
-    found = list(loader(view, "cuda:1", workers=workers).epoch(2, start=1))
+    found = list(loader(view, other_gpu, workers=workers).epoch(2, start=1))
     assert len(found) == len(expected) == 2
     for (x, labels), (wanted, wanted_labels) in zip(found, expected, strict=True):
-        assert device_of(x) == "cuda:1"
+        assert device_of(x) == other_gpu
         assert isinstance(labels, np.ndarray)
         np.testing.assert_array_equal(labels, wanted_labels)
         back = to_cpu(x)
@@ -62,12 +61,11 @@ def test_pictures_go_there_as_bytes_and_nothing_is_waited_for(gpu, monkeypatch):
     assert x.dtype == np.float32
 
 
-@pytest.mark.usefixtures("gpu")
-def test_evaluation_takes_them():
+def test_evaluation_takes_them(other_gpu):
     model = Sequential(Flatten(), Linear(3 * 7 * 7, 4)).to("cuda:0")
     expected = evaluate(model, loader("centre"))
     assert evaluate(model, loader("centre", "cuda:0")) == expected
-    assert evaluate(model, loader("centre", "cuda:1")) == expected  # they are taken to the model
+    assert evaluate(model, loader("centre", other_gpu)) == expected  # they are taken to the model
 
 
 @pytest.mark.usefixtures("gpu")

@@ -126,8 +126,8 @@ def test_the_addresses_that_cublas_gets_are_the_devices(simulated_gpu):
             notes_at(begin, end)
 
 
-def test_what_the_host_reads_too_early_is_not_there(gpu):
-    gpu.busy = True
+def test_what_the_host_reads_too_early_is_not_there(simulated_gpu):
+    simulated_gpu.busy = True
     x = ones()
     host = streams.pinned_copy(x)
     x.fill(5)
@@ -138,7 +138,7 @@ def test_what_the_host_reads_too_early_is_not_there(gpu):
     early.synchronize()
     assert host.all()
     assert not later.any()
-    gpu.busy = False
+    simulated_gpu.busy = False
     assert streams.moment("cuda:0").done
     assert (later == 5).all()
 

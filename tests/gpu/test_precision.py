@@ -34,11 +34,11 @@ def limits(precision, entries):
     return FACTOR.get(precision, 0) / 4, 1.1 * most  # the results may be a little smaller than the root of all squares
 
 
-def relative_errors(make, shape, precision, dtype=np.float32):
+def relative_errors(where, make, shape, precision, dtype=np.float32):
     layer, x = make(precision=precision), numbers(shape, np.float32)
     dy = numbers(layer.output_shape(shape), np.float32, seed=1)
     exact = results(copy.deepcopy(layer).astype(np.float64), x.astype(np.float64), dy.astype(np.float64), "cpu")
-    got = results(layer.astype(dtype), x.astype(dtype), dy.astype(dtype), "cuda:1")
+    got = results(layer.astype(dtype), x.astype(dtype), dy.astype(dtype), where)
     return {
         name: (np.linalg.norm(array - wanted) / np.linalg.norm(wanted), wanted.size)
         for name, array, wanted in zip(RESULTS, got, exact, strict=True)
@@ -52,9 +52,8 @@ def assert_exact_to(errors, dtype):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.usefixtures("gpu")
-def test_every_product_is_as_exact_as_was_chosen(name, precision):
-    errors = relative_errors(*LAYERS[name], precision)
+def test_every_product_is_as_exact_as_was_chosen(other_gpu, name, precision):
+    errors = relative_errors(other_gpu, *LAYERS[name], precision)
     assert_exact_to({"dbias": errors.pop("dbias")}, np.float32)  # a sum, no product
     for error, entries in errors.values():
         least, most = limits(precision, entries)
@@ -62,14 +61,13 @@ def test_every_product_is_as_exact_as_was_chosen(name, precision):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.usefixtures("gpu")
-def test_float64_is_always_exact(precision):
+def test_float64_is_always_exact(other_gpu, precision):
     for make, shape in LAYERS.values():
-        assert_exact_to(relative_errors(make, shape, precision, np.float64), np.float64)
+        assert_exact_to(relative_errors(other_gpu, make, shape, precision, np.float64), np.float64)
 
 
 @pytest.fixture
-def launched(gpu, monkeypatch):
+def launched(monkeypatch):
     """The names of the convolutions' kernels, in the order of their launches."""
     names, launch = [], choose.launch
     monkeypatch.setattr(
@@ -81,42 +79,43 @@ def launched(gpu, monkeypatch):
 @pytest.mark.parametrize(
     ("precision", "kind"), [("fp32", "FMA"), ("tf32x3", "TF32X3"), ("tf32", "TF32"), ("bf16", "BF16")]
 )
-def test_which_kernels_run(launched, precision, kind):
-    relative_errors(*LAYERS["conv"], precision)
+def test_which_kernels_run(other_gpu, launched, precision, kind):
+    relative_errors(other_gpu, *LAYERS["conv"], precision)
     kinds = [name.partition("<float, ")[2].partition(",")[0] for name in launched if "," in name]
     assert kinds == [kind] * 3  # forward, weight gradient, input gradient
 
 
 @pytest.mark.parametrize(("precision", "compute"), [("fp32", 68), ("tf32x3", 68), ("tf32", 77), ("bf16", 75)])
-def test_what_cublas_is_asked_for(gpu, monkeypatch, precision, compute):
+def test_what_cublas_is_asked_for(simulated_gpu, monkeypatch, precision, compute):
     monkeypatch.setenv("CUPY_TF32", "1")  # what cupy.matmul would go by
-    gpu.cuda.cublas.calls.clear()
-    relative_errors(*LAYERS["linear"], precision)
-    assert gpu.cuda.cublas.calls == [compute] * 3
-    relative_errors(*LAYERS["linear"], precision, np.float64)
-    assert gpu.cuda.cublas.calls[3:] == [FakeCublas.CUBLAS_COMPUTE_64F] * 3
+    calls = simulated_gpu.cuda.cublas.calls
+    calls.clear()
+    relative_errors("cuda:1", *LAYERS["linear"], precision)
+    assert calls == [compute] * 3
+    relative_errors("cuda:1", *LAYERS["linear"], precision, np.float64)
+    assert calls[3:] == [FakeCublas.CUBLAS_COMPUTE_64F] * 3
 
 
-def test_a_gpu_without_these_tensor_cores(gpu, monkeypatch):
-    monkeypatch.setattr(gpu.cuda.Device, "compute_capability", "75")
+def test_a_gpu_without_these_tensor_cores(simulated_gpu, monkeypatch):
+    monkeypatch.setattr(simulated_gpu.cuda.Device, "compute_capability", "75")
     for name in ("conv", "conv by im2col", "linear"):
         make, shape = LAYERS[name]
         for precision in PRECISIONS[1:]:
             message = error_text(
-                lambda make=make, shape=shape, p=precision: relative_errors(make, shape, p), DeviceError
+                lambda make=make, shape=shape, p=precision: relative_errors("cuda:1", make, shape, p), DeviceError
             )
             assert f'cuda:1: precision "{precision}" needs tensor cores of compute capability 8.0' in message
             assert 'this GPU has 7.5: choose "fp32"' in message
-        assert_exact_to(relative_errors(make, shape, "fp32"), np.float32)
-        assert_exact_to(relative_errors(make, shape, "bf16", np.float64), np.float64)
+        assert_exact_to(relative_errors("cuda:1", make, shape, "fp32"), np.float32)
+        assert_exact_to(relative_errors("cuda:1", make, shape, "bf16", np.float64), np.float64)
 
 
-def test_a_gpu_with_less_shared_memory_takes_smaller_tiles(gpu, launched, monkeypatch):
+def test_a_gpu_with_less_shared_memory_takes_smaller_tiles(simulated_gpu, launched, monkeypatch):
     make, shape = (lambda **options: Conv2d(2, 128, 1, **options)), (16, 2, 8, 8)
-    relative_errors(make, shape, "tf32")
-    monkeypatch.setitem(gpu.cuda.Device.attributes, "MaxSharedMemoryPerBlockOptin", 99 << 10)
+    relative_errors("cuda:1", make, shape, "tf32")
+    monkeypatch.setitem(simulated_gpu.cuda.Device.attributes, "MaxSharedMemoryPerBlockOptin", 99 << 10)
     choose.shared_memory.cache_clear()
-    relative_errors(make, shape, "tf32")
+    relative_errors("cuda:1", make, shape, "tf32")
     tiles = [name.partition("TF32, ")[2] for name in launched if name.startswith("panels_forward")]
     assert tiles == ["128, 256>", "128, 128>"]
 

@@ -9,7 +9,7 @@ import pytest
 from bounds import roundings
 from strategies import numbers
 
-from gpu.runs import SIZES, expected, net, outcome, trainer
+from gpu.runs import SIZES, counted, expected, net, outcome, trainer
 from tinynet.backend import device
 from tinynet.errors import NonFiniteError
 from tinynet.io.checkpoints import read_checkpoint
@@ -75,7 +75,8 @@ def test_a_slow_gpu_is_at_most_some_steps_behind_and_the_records_are_the_same(gp
     begun, run = [], trainer(at=lambda epoch, k, x: begun.append(len(run._begun)))
     assert outcome(run) == wanted
     assert max(begun) <= STEPS_AHEAD
-    assert max(begun) == min(STEPS_AHEAD, len(SIZES) - 1)
+    if counted(gpu, "busy"):
+        assert max(begun) == min(STEPS_AHEAD, len(SIZES) - 1)
 
 
 def fails(run):

@@ -138,7 +138,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(gpu, tmp_path, devices):
         assert {key: record[key] for key in wanted} == wanted
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("two_gpus")
 def test_flags_go_from_device_to_device_and_stay():
     flags = Flags(["cuda:0", "cuda:1"])
     first, second = flags.bad.values()

@@ -113,9 +113,10 @@ def test_the_files(recorded, tmp_path):
 
 
 @pytest.mark.parametrize("devices", ["0,1", "0,0"])
-def test_the_program_writes_it(gpu, quick, tmp_path, devices):
-    if devices == "0,1" and gpu.cuda.runtime.getDeviceCount() < 2:
-        pytest.skip("needs two GPUs")
+@pytest.mark.usefixtures("gpu")
+def test_the_program_writes_it(request, quick, tmp_path, devices):
+    if devices == "0,1":
+        request.getfixturevalue("two_gpus")
     assert quick(*SIZES, "--out", "run", "--devices", devices, "--trace", "trace.json") == 0
     events = json.loads((tmp_path / "trace.json").read_text("utf-8"))["traceEvents"]
     copied = [event["args"]["bytes"] for event in events if event.get("cat") == "copy"]

@@ -39,10 +39,10 @@ def test_trains_and_measures_and_moves_between_devices(other_gpu, quick, tmp_pat
     assert on_gpu.split(", loss")[0] == capfd.readouterr().out.split(", loss")[0]
 
 
-def test_a_run_goes_on_where_its_gpu_is_missing_only_if_told_so(gpu, quick, capfd, monkeypatch):
+def test_a_run_goes_on_where_its_gpu_is_missing_only_if_told_so(simulated_gpu, quick, capfd, monkeypatch):
     assert quick(*SIZES, "--out", "run", "--devices", "1") == 0
     device._try_out.cache_clear()
-    monkeypatch.setattr(gpu, "devices", 1)
+    monkeypatch.setattr(simulated_gpu, "devices", 1)
     assert quick("--resume", "run", "--epochs", "2") == 1
     text = capfd.readouterr().err
     assert "--resume: the run was on 1: cuda:1: no such GPU; this machine has cuda:0; --devices says another" in text
@@ -79,8 +79,8 @@ def test_no_memory_in_the_middle_of_a_run_keeps_the_last_checkpoint(gpu, quick, 
 # --- precision --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("gpu")
-def test_a_run_keeps_its_precision(quick, tmp_path, capfd):
+@pytest.mark.usefixtures("tensor_cores")
+def test_a_run_keeps_its_precision(other_gpu, quick, tmp_path, capfd):
     for precision in ("fp32", "bf16"):
         assert quick(*SIZES, "--out", precision, "--devices", "0", "--precision", precision) == 0
         config = json.loads((tmp_path / precision / "config.json").read_text("utf-8"))
@@ -92,7 +92,7 @@ def test_a_run_keeps_its_precision(quick, tmp_path, capfd):
     capfd.readouterr()
     assert quick("--resume", "bf16", "--epochs", "2", "--devices", "cpu", "--quiet") == 0
     assert "warning: the run was in bf16; on the CPU it goes on in float32" in capfd.readouterr().err
-    assert quick("--resume", "bf16", "--epochs", "3", "--devices", "1", "--quiet") == 0
+    assert quick("--resume", "bf16", "--epochs", "3", "--devices", other_gpu.removeprefix("cuda:"), "--quiet") == 0
     assert "bf16" not in capfd.readouterr().err
     assert quick("--resume", "bf16", "--precision", "fp32") == 2
     assert "--precision: expected none beside --resume" in capfd.readouterr().err
@@ -105,7 +105,7 @@ def test_a_precision_for_the_cpu_is_wrong_usage(program, capfd, where):
     assert text in capfd.readouterr().err
 
 
-def test_a_precision_that_the_gpu_has_not_is_wrong_usage(gpu, program, capfd, monkeypatch):
-    monkeypatch.setattr(gpu.cuda.Device, "compute_capability", "70")
+def test_a_precision_that_the_gpu_has_not_is_wrong_usage(simulated_gpu, program, capfd, monkeypatch):
+    monkeypatch.setattr(simulated_gpu.cuda.Device, "compute_capability", "70")
     assert program(*SIZES, "--devices", "0", "--precision", "bf16") == 2
     assert '--precision: cuda:0: precision "bf16" needs tensor cores' in capfd.readouterr().err

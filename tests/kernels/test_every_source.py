@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 @pytest.mark.parametrize("stem", launch.kernel_stems())
 def test_has_a_cpu_twin_and_each_names_the_other(stem):
     package = Path(tinynet.__file__).parent
-    (twin,) = (path for path in package.glob(f"ops/**/{stem}.py") if "gpu" not in path.parts)
+    (twin,) = (path for path in package.glob(f"ops/**/{stem}.py") if "gpu" not in path.relative_to(package).parts)
     assert f"kernels/{stem}.cu" in twin.read_text(encoding="utf-8")
     name = twin.relative_to(package.parent).as_posix()
     assert name in launch.kernel_path(stem).read_text(encoding="utf-8")

@@ -64,6 +64,7 @@ def backward(kernel, launch, window, dy, place, shape):
 def test_source():
     # float64 is for gradient checks: it gets no launch bounds that would slow float32 down
     spills = {f"max_pool_forward<double, {index}>": 36 for index in C_PLACE.values()}
+    spills |= {f"max_pool_forward<float, {index}>": 28 for index in C_PLACE.values()}  # with CuPy's -ftz=true
     check_source("max_pool", globals(), "tinynet/ops/max_pool.py", spills)
 
 

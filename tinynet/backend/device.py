@@ -19,7 +19,7 @@ from tinynet.errors import DeviceError, DeviceMemoryError
 OLDEST = 70  # compute capability of the GPUs that the kernels are made for: Volta, 2017
 # CuPy by its own name: what PyPI has as "tinynet" is another project
 this_thread = threading.local()  # .recording: the `tinynet.backend.cuda_graph.Recorded` that is being made, if any
-INSTALL = "pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]' for CUDA 13"
+INSTALL = "pip install 'cupy-cuda12x[ctk]>=14.2', or 'cupy-cuda13x[ctk]>=14.2' for CUDA 13"
 
 
 def device_of(array: Any) -> str:
@@ -90,9 +90,12 @@ def cpu_copy(array: Any) -> np.ndarray:
 
 
 def assign(target: Any, values: Any) -> None:
-    """target[...] = values, wherever both are."""
+    """target[...] = values, wherever both are: of arrays in one order in memory, a copy of that memory as it lies."""
     where = device_of(target)
     values = to_device(values, where)
+    if values.ndim == target.ndim:  # CuPy copies at once what is C-contiguous, and element by element what is not
+        order = buffers.axes_in_memory(target)
+        target, values = target.transpose(order), values.transpose(order)
     with on(where):
         target[...] = values
 
@@ -189,7 +192,8 @@ def cupy() -> Any:
 
 @functools.cache
 def _try_out(device: str) -> None:
-    """Raises DeviceError unless a tiny kernel can be compiled and run on `device`, and its result read back."""
+    """Raises DeviceError unless a tiny kernel can be compiled and run on `device`, its result read back, and cuBLAS
+    loaded."""
     module, number = cupy(), int(device.removeprefix("cuda:"))
     try:
         count = module.cuda.runtime.getDeviceCount()
@@ -215,6 +219,11 @@ def _try_out(device: str) -> None:
         raise DeviceError(f"{device}: a first kernel could not be compiled and run: {error}{hint}") from error
     if not right:
         raise DeviceError(f"{device}: a first kernel gave wrong numbers: the GPU or its driver is not sound")
+    try:
+        with on(device):
+            _ = module.cuda.Device().cublas_handle  # now, not in the middle of the first Linear
+    except (RuntimeError, ImportError, MemoryError) as error:
+        raise DeviceError(f"{device}: cuBLAS, which multiplies matrices, cannot be used: {error}; {INSTALL}") from error
 
 
 def _in_memory(make: Any, shape: Sequence[int], dtype: DTypeLike, device: str) -> Any:
