@@ -29,7 +29,7 @@ import timing
 
 from tinynet.backend.device import to_device
 from tinynet.backend.precision import PRECISIONS
-from tinynet.layers import Conv2d
+from tinynet.layers import Conv2d, passes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from cuda_on_cpu import CpuModule, why_not  # type: ignore[import-not-found]
@@ -157,8 +157,8 @@ def measure(layer: Conv2d, shape: tuple[int, ...], precision: str, ran: list[str
     dy = random.standard_normal((*layer.output_shape(shape)[1:], BATCH), np.float32)
     layer.set_precision(precision).to("cuda:0").zero_grad()
     del ran[:]
-    y = layer.forward(to_device(np.moveaxis(x, -1, 0), "cuda:0"))
-    dx = layer.backward(to_device(np.moveaxis(dy, -1, 0), "cuda:0"))
+    y = layer(to_device(np.moveaxis(x, -1, 0), "cuda:0"))
+    dx = passes.backward(layer, to_device(np.moveaxis(dy, -1, 0), "cuda:0"))
     y, dx = (np.moveaxis(array.get(), 0, -1) for array in (y, dx))
     layer.to("cpu")
     names = [name.partition("<")[2].rstrip(">") for name in ran if "sum_parts" not in name]

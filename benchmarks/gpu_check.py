@@ -21,7 +21,7 @@ import worker
 
 from tinynet.backend import device
 from tinynet.errors import DeviceError
-from tinynet.layers import Conv2d, Layer
+from tinynet.layers import Conv2d, Layer, passes
 from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
 
@@ -51,7 +51,7 @@ def plain(layer: Layer) -> Layer:
 
 def results(layer: Layer, x: Any, dy: Any) -> dict[str, Any]:
     """y, dx and the gradients of one forward and backward, on the CPU."""
-    found = {"y": layer.forward(x), "dx": layer.backward(dy)}
+    found = {"y": layer(x), "dx": passes.backward(layer, dy)}
     found |= {f"d{name}": parameter.grad for name, parameter in layer.named_parameters()}
     return {name: device.to_cpu(array) for name, array in found.items()}
 
@@ -117,9 +117,9 @@ def _badness(error: float) -> tuple[bool, float]:
 def _step(model: Layer, x: Any, labels: np.ndarray) -> dict[str, np.ndarray]:
     loss, optimizer = SoftmaxCE(), SGD(model.parameters(), LR, weight_decay=WEIGHT_DECAY)
     model.at_step(1)
-    logits = model.forward(x)
-    found = {"logits": device.to_cpu(logits), "loss": np.array([float(loss.forward(logits, labels))])}
-    model.backward(loss.backward())
+    logits = model(x)
+    found = {"logits": device.to_cpu(logits), "loss": np.array([float(loss(logits, labels))])}
+    model.backward(passes.backward(loss))
     found |= {f"d {name}": device.to_cpu(parameter.grad) for name, parameter in model.named_parameters()}
     optimizer.step()
     return found | {f"new {name}": value for name, value in model.state_dict().items()}

@@ -11,7 +11,7 @@ import numpy as np
 import worker
 
 from tinynet.backend import device
-from tinynet.layers import Conv2d, Layer, Linear, Sequential
+from tinynet.layers import Conv2d, Layer, Linear, Sequential, passes
 from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
 
@@ -60,8 +60,8 @@ def step(model: Layer, x: Any, labels: np.ndarray) -> Callable[[], None]:
 
     def call() -> None:
         optimizer.zero_grad()
-        loss.forward(model.forward(x), labels)
-        model.backward(loss.backward())
+        loss(model(x), labels)
+        model.backward(passes.backward(loss))
         optimizer.step()
 
     return call

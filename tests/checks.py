@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import implementations
 import numpy as np
 import pytest
 from bounds import random_sum, roundings
 
 import tinynet
 from tinynet.io.checkpoints import load_metadata, load_weights
+from tinynet.layers import passes
 from tinynet.training.provenance import without_provenance
 
 FEW = 32  # more roundings than the formula of any layer that adds up no more than a handful of terms
@@ -58,36 +60,41 @@ def weights_left(path):
 
 
 def forward_backward(layer, x, make_dy):
-    """y, dx, {name: gradient} of one forward and backward, after all the promises that no layer may break.
+    """y, dx, {name: gradient} of one forward and backward, after all the promises that no layer may break, in the
+    current implementation (tests/implementations.py).
 
     x and dy keep every bit, y too while backward runs; y, dx and their shapes are as announced; backward adds to .grad.
     """
+    one = implementations.current()
     x_before = x.copy(order="K")
-    y = layer.forward(x)
-    assert same_bits(x, x_before), "forward changed x"
-    assert y.dtype == x.dtype
-    assert y.shape == layer.output_shape(x.shape)
+    with one.running(layer):
+        there = one.send(x)
+        y = passes.forward(layer, there)
+        assert same_bits(one.bring(there), x_before), "forward changed x"
+        assert y.dtype == x.dtype
+        assert y.shape == layer.output_shape(x.shape)
 
-    dy = make_dy(y.shape)
-    dy_before, y_before = dy.copy(order="K"), y.copy(order="K")
-    layer.zero_grad()
-    dx = layer.backward(dy)
-    once = {name: parameter.grad.copy() for name, parameter in layer.named_parameters()}
-    dx_before = dx.copy(order="K")
+        dy = one.send(make_dy(y.shape))
+        dy_before, y_before = one.bring(dy).copy(order="K"), one.bring(y).copy(order="K")
+        layer.zero_grad()
+        dx = passes.backward(layer, dy)
+        assert dx is not None, "backward returned nothing"
+        once = {name: one.bring(parameter.grad).copy() for name, parameter in layer.named_parameters()}
+        dx_before = one.bring(dx).copy(order="K")
 
-    again = layer.backward(dy)
-    assert same_bits(dx, dx_before), "a second backward changed the first one's dx"
-    assert_close(again, dx, x.dtype)
-    for name, parameter in layer.named_parameters():
-        assert parameter.grad.dtype == parameter.data.dtype
-        assert_close(parameter.grad, 2 * once[name], x.dtype)
+        again = one.bring(passes.backward(layer, dy))
+        assert same_bits(one.bring(dx), dx_before), "a second backward changed the first one's dx"
+        assert_close(again, dx_before, x.dtype)
+        for name, parameter in layer.named_parameters():
+            assert parameter.grad.dtype == parameter.data.dtype
+            assert_close(one.bring(parameter.grad), 2 * once[name], x.dtype)
 
-    assert same_bits(x, x_before), "backward changed x"
-    assert same_bits(dy, dy_before), "backward changed dy"
-    assert same_bits(y, y_before), "backward changed y"
-    assert dx.dtype == x.dtype
-    assert dx.shape == x.shape
-    return y, dx, once
+        assert same_bits(one.bring(there), x_before), "backward changed x"
+        assert same_bits(one.bring(dy), dy_before), "backward changed dy"
+        assert same_bits(one.bring(y), y_before), "backward changed y"
+        assert dx.dtype == x.dtype
+        assert dx.shape == x.shape
+        return one.bring(y), one.bring(dx), once
 
 
 def error_text(call, kind):
@@ -124,3 +131,10 @@ def disk_of(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def using(layer, **settings):
+    """The layer, set for its fast twin: using(Conv2d(...), algorithm="winograd", precision="tf32")."""
+    for name, value in settings.items():
+        setattr(layer, name, value)
+    return layer

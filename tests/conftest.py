@@ -6,10 +6,11 @@ import signal
 import sys
 from pathlib import Path
 
-import levels
 import pytest
 from cuda_on_cpu import why_not
 from hypothesis import HealthCheck, settings
+from implementations import implementation  # noqa: F401 - a fixture
+from simulated import _fresh, _simulated, simulated_gpu  # noqa: F401 - fixtures
 
 from tinynet.backend.threads import get_num_threads, set_num_threads
 from tinynet.cli import main as tinynet_main
@@ -64,10 +65,17 @@ def pytest_make_collect_report(collector):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What tests/test_levels.py ran as, and which levels this processor cannot be."""
+    """What tests/test_levels.py ran as, and which levels this processor cannot be; how long the layers' files are."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    lessons = [value for report in reports for name, value in report.user_properties if name == "lesson"]
+    if lessons:
+        terminalreporter.section("the layers' own files", "-")
+        for line in sorted(lessons):
+            terminalreporter.write_line(line)
     lines = [value for report in reports for name, value in report.user_properties if name == "level"]
     if lines:
+        import levels  # which needs llvmlite
+
         missing = [(name, reason) for name in levels.NAMES if (reason := levels.why_not(name))]
         terminalreporter.section("levels of the processor", "-")
         for line in (*lines, *(f"{name}: cannot run here: {reason}" for name, reason in missing)):

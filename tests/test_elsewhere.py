@@ -58,7 +58,7 @@ TINY = "--train-size", "40", "--val-size", "20", "--batch-size", "10", "--lr", "
 
 def with_crlf(folder, target):
     for path in folder.rglob("*"):
-        if path.suffix in {".py", ".cu", ".cuh"}:
+        if path.suffix in {".py", ".cu", ".cuh", ".json"}:
             copy = target / folder.name / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))

@@ -1,13 +1,27 @@
-"""Can the checks fail? Errors that people really make are planted in every backward, and gradcheck must catch each."""
+"""Can the checks fail? Errors that people really make are planted in every layer.
 
+MUTANTS have a wrong backward: gradcheck must name each, and the body that all layers' tests share must fail, in each
+implementation. INVISIBLE are wrong forward and backward alike, so that no gradient check can see them: the naive loops
+must. A mutant computes on the CPU; on the simulated GPU it gets its arrays from there and its results are brought back.
+"""
+
+import contextlib
 import re
+import types
 
 import numpy as np
+import oracles
 import pytest
+from checks import assert_close, forward_backward
+from implementations import backward as backward_pass
+from implementations import everywhere
+from implementations import forward as forward_pass
 from strategies import distinct_numbers, numbers
 
 from tinynet import gradcheck
+from tinynet.backend.device import on, to_cpu, to_device
 from tinynet.errors import GradcheckError
+from tinynet.fast import single
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
 from tinynet.losses import SoftmaxCE
 
@@ -46,11 +60,27 @@ ORIGINALS = {
     Sequential: (two_layers, numbers((3, 4)), ()),
 }
 
+RIGHT = {kind: (kind.forward, kind.backward) for kind in ORIGINALS}
+
+
+def kind_of(layer):
+    """The class of ORIGINALS that this is, or a mutant of."""
+    return next(kind for kind in type(layer).__mro__ if kind in ORIGINALS)
+
+
+def right_forward(layer, *args):
+    """By the layer's own lines, as they were before anything was planted."""
+    return RIGHT[kind_of(layer)][0](layer, *args)
+
+
+def right_backward(layer, *dy):
+    return RIGHT[kind_of(layer)][1](layer, *dy)
+
 
 def grads_of(layer, dy):
     """dx and what one right backward adds to each .grad; the .grad themselves are left alone."""
     before = {name: parameter.grad.copy() for name, parameter in layer.named_parameters()}
-    dx = super(type(layer), layer).backward(dy)
+    dx = right_backward(layer, dy)
     added = {}
     for name, parameter in layer.named_parameters():
         added[name] = parameter.grad - before[name]
@@ -58,11 +88,12 @@ def grads_of(layer, dy):
     return dx, added
 
 
-def mutant_of(kind, backward):
-    """A layer as in ORIGINALS with another backward(self, dy), its input and the other arguments."""
+def mutant_of(kind, backward, forward=None):
+    """A layer as in ORIGINALS with another backward(self, dy), or forward, its input and the other arguments."""
     make, x, args = ORIGINALS[kind]
     layer = make()
-    layer.__class__ = type(kind.__name__, (kind,), {"backward": backward})
+    methods = {"backward": backward} | ({"forward": forward} if forward else {})
+    layer.__class__ = type(kind.__name__, (kind,), methods)
     return layer, x, args
 
 
@@ -122,13 +153,13 @@ def without(part):
     def backward(self, dy):
         dy = dy.copy()
         dy[part] = 0
-        return super(type(self), self).backward(dy)
+        return right_backward(self, dy)
 
     return backward
 
 
 def changing_dy(self, dy):
-    dx = super(type(self), self).backward(dy)
+    dx = right_backward(self, dy)
     dy *= 0.5
     return dx
 
@@ -158,13 +189,13 @@ def lrn_terms(self, dy, window_sum=None, power=None, factor=2.0):
 
 def pool_routes(self, dy, route, overlap=np.add):
     """dx of MaxPool window by window; `route(window, place)` gives the share of each pixel under the window."""
-    shape, place, _ = self.saved
+    shape, place = self.saved
     (KH, KW), stride, padding, _ = self.window
     N, C, H, W = shape
     dx = np.zeros((N, C, H + 2 * padding[0], W + 2 * padding[1]))
     for n, c, i, j in np.ndindex(dy.shape):
         where = np.s_[n, c, i * stride[0] : i * stride[0] + KH, j * stride[1] : j * stride[1] + KW]
-        dx[where] = overlap(dx[where], dy[n, c, i, j] * route(divmod(int(place[c, i, j, n]), KW)))
+        dx[where] = overlap(dx[where], dy[n, c, i, j] * route(divmod(int(place[n, c, i, j]), KW)))
     return dx[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W]
 
 
@@ -179,7 +210,7 @@ def nonzero_of_last(old, new):
 
 
 def softmax_part(self, N=None, axis=1, onehot=1.0, shift=0, dy=1.0):
-    (p, labels), _ = self.saved
+    p, labels = self.saved
     p = p / p.sum(axis=axis, keepdims=True)
     rows = np.arange(len(labels))
     p[rows, (labels + shift) % p.shape[1]] -= onehot
@@ -313,6 +344,443 @@ MUTANTS = [
     (Sequential, "last layer skipped", last_layer_skipped, ["dx"]),
     (Sequential, "gradient overwritten", overwriting, ["fc.weight.grad", "overwritten"]),
 ]
+
+
+# what no gradient check can see: forward and backward are wrong alike
+
+
+@contextlib.contextmanager
+def changed(layer, changes):
+    """The layer has other attributes, each a value or a function of the layer."""
+    before = {name: getattr(layer, name) for name in changes}
+    new = {name: change(layer) if callable(change) else change for name, change in changes.items()}
+    for name, value in new.items():
+        setattr(layer, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(layer, name, value)
+
+
+def with_settings(**changes):
+    """(forward, backward) of the right lines with other attributes."""
+
+    def forward(self, *args):
+        with changed(self, changes):
+            return right_forward(self, *args)
+
+    def backward(self, dy):
+        with changed(self, changes):
+            return right_backward(self, dy)
+
+    return forward, backward
+
+
+def with_weight(change):
+    """(forward, backward) for `change(weight)`, which is its own inverse."""
+
+    @contextlib.contextmanager
+    def other_weight(layer):
+        weight = layer.weight.data
+        layer.weight.data = np.ascontiguousarray(change(weight))
+        try:
+            yield
+        finally:
+            layer.weight.data = weight
+
+    def forward(self, x):
+        with other_weight(self):
+            return right_forward(self, x)
+
+    def backward(self, dy):
+        with other_weight(self):
+            dx, added = grads_of(self, dy)
+        self.bias.grad += added["bias"]
+        self.weight.grad += change(added["weight"])
+        return dx
+
+    return forward, backward
+
+
+def with_y(change, undo):
+    """(forward, backward) of change(y), linear, and undo(dy), its transpose."""
+    return (
+        lambda self, *args: change(right_forward(self, *args)),
+        lambda self, dy: right_backward(self, np.ascontiguousarray(undo(dy))),
+    )
+
+
+def pictures_of_columns_mixed(y):
+    """(O, OH, OW, N) of the product of im2col taken for (O, N, OH, OW)."""
+    N, O, OH, OW = y.shape
+    return np.ascontiguousarray(y.transpose(1, 2, 3, 0)).reshape(O, N, OH, OW).transpose(1, 0, 2, 3)
+
+
+def pictures_of_columns_back(dy):
+    N, O, OH, OW = dy.shape
+    return np.ascontiguousarray(dy.transpose(1, 0, 2, 3)).reshape(O, OH, OW, N).transpose(3, 0, 1, 2)
+
+
+def elementwise(function, slope):
+    """(forward, backward) of y = function(x), whose derivative is slope(x)."""
+
+    def forward(self, x):
+        self.saved = (x,)
+        return function(x)
+
+    return forward, lambda self, dy: dy * slope(self.saved[0])
+
+
+def zeros_around(x, pool):
+    (ph, pw) = pool.window[2]
+    return np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+
+
+def no_padding(pool):
+    return (*pool.window[:2], (0, 0), pool.window[3])
+
+
+def pool_over_zeros(self, x):
+    wide = zeros_around(x, self)
+    with changed(self, {"window": no_padding}):
+        return right_forward(self, wide)
+
+
+def pool_over_zeros_backward(self, dy):
+    ph, pw = self.window[2]
+    with changed(self, {"window": no_padding}):
+        dx = right_backward(self, dy)
+    return dx[:, :, ph : dx.shape[2] - ph, pw : dx.shape[3] - pw]
+
+
+def shares(share):
+    """(forward, backward) of a pool whose dy goes to pixels by share(window, y), which y is the sum of, too."""
+
+    def windows(self, x):
+        (KH, KW), stride, (ph, pw), _ = self.window
+        wide = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=-np.inf)
+        for n, c, i, j in np.ndindex(self.output_shape(x.shape)):
+            where = np.s_[n, c, i * stride[0] : i * stride[0] + KH, j * stride[1] : j * stride[1] + KW]
+            yield (n, c, i, j), where, wide[where]
+
+    def forward(self, x):
+        y = right_forward(self, x)
+        self.saved = (x,)
+        return y
+
+    def backward(self, dy):
+        (x,) = self.saved
+        dx = zeros_around(np.zeros_like(x), self)
+        for place, where, window in windows(self, x):
+            dx[where] += dy[place] * share(window)
+        ph, pw = self.window[2]
+        return dx[:, :, ph : dx.shape[2] - ph, pw : dx.shape[3] - pw]
+
+    return forward, backward
+
+
+def last_of_equals(window):
+    share = np.zeros(window.size)
+    share[window.size - 1 - window.ravel()[::-1].argmax()] = 1
+    return share.reshape(window.shape)
+
+
+def loss_of(probabilities, slope):
+    """(forward, backward) of the mean of -ln probabilities(logits)[label]; slope(self, p, onehot, N) is dlogits."""
+
+    def forward(self, logits, labels):
+        labels = np.asarray(labels)
+        p = probabilities(logits)
+        self.saved = p, labels, logits
+        return float(-np.log(p[np.arange(len(labels)), labels]).mean())
+
+    def backward(self, dy=1.0):
+        p, labels, logits = self.saved
+        return slope(p, np.eye(p.shape[1])[labels], logits) * float(dy)
+
+    return forward, backward
+
+
+def softmax(z, axis=1):
+    e = np.exp(z - z.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def softmax_without_maximum(z):
+    return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+
+
+def twice_slope(p, onehot, logits):
+    inner = softmax(logits)
+    g = (p - onehot) / len(p)
+    return inner * (g - (g * inner).sum(axis=1, keepdims=True))
+
+
+def loss_of_all_pairs(self, logits, labels):
+    self.saved = softmax(logits), np.asarray(labels)
+    return float(-np.log(self.saved[0][:, self.saved[1]]).mean())
+
+
+def all_pairs_backward(self, dy=1.0):
+    p, labels = self.saved
+    return (p - np.eye(p.shape[1])[labels].mean(axis=0)) / len(p) * float(dy)
+
+
+def reversed_layers(self, x):
+    for layer in reversed(list(self)):
+        x = layer.forward(x)
+    return x
+
+
+NEGATIVE = distinct_numbers((3, 2, 5, 6)) - 100
+WITH_TIES = np.round(numbers((3, 2, 5, 6)))
+HUGE = 1000 * numbers((4, 5))
+IN_FULL = None  # the input of ORIGINALS
+
+# (layer, the planted error, (forward, backward), an x that shows it)
+INVISIBLE = [
+    (Conv2d, "kernel flipped in forward too", with_weight(lambda w: w[..., ::-1, ::-1]), IN_FULL),
+    (Conv2d, "bias left out", with_settings(bias=None), IN_FULL),
+    (
+        Conv2d,
+        "towers' outputs swapped",
+        with_y(lambda y: np.roll(y, 3, axis=1), lambda dy: np.roll(dy, -3, axis=1)),
+        IN_FULL,
+    ),
+    (Conv2d, "pictures of the batch mixed", with_y(pictures_of_columns_mixed, pictures_of_columns_back), IN_FULL),
+    (ReLU, "leaky", elementwise(lambda x: np.where(x > 0, x, 0.01 * x), lambda x: np.where(x > 0, 1, 0.01)), IN_FULL),
+    (ReLU, "the absolute value", elementwise(np.abs, np.sign), IN_FULL),
+    (ReLU, "cut off at 1", elementwise(lambda x: np.clip(x, 0, 1), lambda x: (x > 0) & (x < 1)), IN_FULL),
+    (LRN, "alpha divided by size", with_settings(alpha=lambda layer: layer.alpha / layer.size), IN_FULL),
+    (LRN, "groups forgotten", with_settings(groups=1), IN_FULL),
+    (LRN, "a window too wide", with_settings(size=5), IN_FULL),
+    (LRN, "k of another library", with_settings(k=2.0), IN_FULL),
+    (LRN, "beta halved", with_settings(beta=0.375), IN_FULL),
+    (MaxPool, "padding with 0", (pool_over_zeros, pool_over_zeros_backward), NEGATIVE),
+    (MaxPool, "dy to all ties", shares(lambda window: window == window.max()), WITH_TIES),
+    (MaxPool, "dy to the last of equals", shares(last_of_equals), WITH_TIES),
+    (Dropout, "keep probability for drop probability", with_settings(p=0.25), IN_FULL),
+    (Dropout, "not scaled", with_y(lambda y: y * 0.25, lambda dy: dy * 0.25), IN_FULL),
+    (Dropout, "scaled twice", with_y(lambda y: y * 4, lambda dy: dy * 4), IN_FULL),
+    (Dropout, "another seed", with_settings(seed=4), IN_FULL),
+    (Linear, "bias left out", with_settings(bias=None), IN_FULL),
+    (Linear, "weight not transposed", with_weight(lambda w: w.T), IN_FULL),
+    (
+        Flatten,
+        "Fortran order",
+        (
+            lambda self, x: right_forward(self, x).reshape(len(x), -1) * 0 + x.reshape(len(x), -1, order="F"),
+            lambda self, dy: dy.reshape(self.saved[0], order="F"),
+        ),
+        IN_FULL,
+    ),
+    (
+        SoftmaxCE,
+        "softmax over the batch",
+        loss_of(lambda z: softmax(z, axis=0), lambda p, onehot, _: (p * onehot.sum(axis=0) - onehot) / len(p)),
+        IN_FULL,
+    ),
+    (SoftmaxCE, "softmax twice", loss_of(lambda z: softmax(softmax(z)), twice_slope), IN_FULL),
+    (SoftmaxCE, "labels broadcast over the batch", (loss_of_all_pairs, all_pairs_backward), IN_FULL),
+    (
+        SoftmaxCE,
+        "a sum for the mean",
+        (
+            lambda self, logits, labels: right_forward(self, logits, labels) * len(logits),
+            lambda self, dy=1.0: right_backward(self, dy) * len(self.saved[0]),
+        ),
+        IN_FULL,
+    ),
+    (
+        SoftmaxCE,
+        "maximum not subtracted",
+        loss_of(softmax_without_maximum, lambda p, onehot, _: (p - onehot) / len(p)),
+        HUGE,
+    ),
+    (Sequential, "layers in reverse order", (reversed_layers, in_forward_order), IN_FULL),
+    (
+        Sequential,
+        "last layer skipped in forward too",
+        (lambda self, x: self[0].forward(x), last_layer_skipped),
+        IN_FULL,
+    ),
+]
+
+
+# the body that each layer's tests share, with the naive loops as its oracle
+
+
+def linear_expected(layer, x, dy):
+    dx, dweight, dbias = oracles.linear_backward(x, layer.weight.data, dy)
+    return oracles.linear(x, layer.weight.data, layer.bias.data), dx, {"weight": dweight, "bias": dbias}
+
+
+def conv_expected(layer, x, dy):
+    sizes = (*layer.window[1:], layer.groups)
+    dx, dweight, dbias = oracles.conv2d_backward(x, layer.weight.data, dy, *sizes)
+    return oracles.conv2d(x, layer.weight.data, layer.bias.data, *sizes), dx, {"weight": dweight, "bias": dbias}
+
+
+def lrn_expected(layer, x, dy):
+    constants = layer.size, layer.alpha, layer.beta, layer.k, layer.groups
+    return oracles.lrn(x, *constants), oracles.lrn_backward(x, dy, *constants), {}
+
+
+def pool_expected(layer, x, dy):
+    sizes = *layer.window[:3], layer.ceil_mode
+    return oracles.max_pool(x, *sizes), oracles.max_pool_backward(x, dy, *sizes), {}
+
+
+def drop_expected(layer, x, dy):
+    if not layer.training:
+        return x, dy, {}
+    words = [oracles.random_word(i, layer.seed, 0, 0) for i in range(x.size)]
+    kept = np.array([word >= layer.p * 2**32 for word in words]).reshape(x.shape)
+    return *(np.where(kept, array / (1 - layer.p), 0) for array in (x, dy)), {}
+
+
+def flatten_expected(layer, x, dy):
+    y, dx = np.zeros(dy.shape), np.zeros(x.shape)
+    for n in range(len(x)):
+        for i, index in enumerate(np.ndindex(x.shape[1:])):
+            y[n, i], dx[(n, *index)] = x[(n, *index)], dy[n, i]
+    return y, dx, {}
+
+
+def sequential_expected(net, x, dy):
+    hidden, _, _ = linear_expected(net["fc"], x, dy)
+    y, dhidden, last = linear_expected(net["out"], hidden, dy)
+    _, dx, first = linear_expected(net["fc"], x, dhidden)
+    return y, dx, {f"fc.{name}": g for name, g in first.items()} | {f"out.{name}": g for name, g in last.items()}
+
+
+EXPECTED = {
+    Conv2d: conv_expected,
+    ReLU: lambda layer, x, dy: (np.where(x > 0, x, 0), np.where(x > 0, dy, 0), {}),
+    LRN: lrn_expected,
+    MaxPool: pool_expected,
+    Dropout: drop_expected,
+    Linear: linear_expected,
+    Flatten: flatten_expected,
+    Sequential: sequential_expected,
+}
+
+
+def check(kind, layer, x, args):
+    """Raises AssertionError unless the layer does, in the current implementation, what the naive loops do."""
+    layer.astype(np.float64)
+    for name, parameter in layer.named_parameters():
+        if name.endswith("bias"):
+            parameter.data[...] = numbers(parameter.shape, seed=3)
+    if kind is SoftmaxCE:
+        loss, expected = forward_pass(layer, x, *args), oracles.softmax_ce(x, args[0].tolist())
+        assert_close(loss, expected[0], size=np.abs(x).max())
+        assert_close(backward_pass(layer), expected[1])
+        assert_close(backward_pass(layer, 3.0), 3 * expected[1])
+        return
+    y, dx, gradients = forward_backward(layer, x, lambda shape: numbers(shape, seed=1))
+    y_expected, dx_expected, gradients_expected = EXPECTED[kind](layer, x, numbers(y.shape, seed=1))
+    assert_close(y, y_expected)
+    assert_close(dx, dx_expected)
+    assert gradients.keys() == gradients_expected.keys()
+    for name, expected in gradients_expected.items():
+        assert_close(gradients[name], expected)
+
+
+def plant(monkeypatch, implementation, kind, backward, forward=None):
+    """Put a mutant where the implementation finds what it runs: the class's method, or its twin's."""
+    methods = {"backward": backward} | ({"forward": forward} if forward else {})
+    if implementation.device != "cpu":
+        methods = {name: brought(function, implementation.device) for name, function in methods.items()}
+    if implementation.plain or kind not in single.TWINS:
+        for name, function in methods.items():
+            monkeypatch.setattr(kind, name, function)
+    else:
+        twin = single.TWINS[kind]
+        methods = {"forward": twin.forward, "backward": twin.backward} | methods
+        monkeypatch.setitem(single.TWINS, kind, types.SimpleNamespace(**methods))
+
+
+def brought(function, device):
+    """`function`, which computes on the CPU, for arrays on a device."""
+
+    def move(layer, to):
+        layer.to(to)
+        for one in [layer, *(inside for _, inside in layer.named_layers())]:
+            if "_saved" in vars(one):
+                one.saved = tuple(moved(value, to) for value in one.saved)
+            vars(one)["_where"] = to
+
+    def moved(value, to):
+        if not hasattr(value, "dtype") or not value.shape:
+            return value
+        return to_cpu(value) if to == "cpu" else to_device(value, to)
+
+    def call(layer, *args):
+        here = [moved(arg, "cpu") for arg in args]
+        move(layer, "cpu")
+        result = function(layer, *here)
+        move(layer, device)
+        for arg, value in zip(args, here, strict=True):
+            if hasattr(arg, "device") and not np.array_equal(to_cpu(arg), value):
+                with on(device):
+                    arg[...] = to_device(value, device)
+        return moved(result, device)
+
+    return call
+
+
+@everywhere
+@pytest.mark.parametrize("kind", ORIGINALS, ids=lambda kind: kind.__name__)
+def test_the_right_layer_passes_the_shared_body(kind):
+    make, x, args = ORIGINALS[kind]
+    check(kind, make(), x, args)
+    for other, _, _, shown in INVISIBLE:
+        if other is kind and shown is not None:
+            check(kind, make(), shown, args)
+    if kind is Dropout:
+        check(kind, make().eval(), x, args)
+
+
+@pytest.mark.parametrize(
+    ("kind", "backward"),
+    [pytest.param(kind, backward, id=f"{kind.__name__}: {error}") for kind, error, backward, _ in MUTANTS],
+)
+def test_a_planted_error_fails_the_shared_body(implementation, kind, backward, monkeypatch):
+    make, x, args = ORIGINALS[kind]
+    plant(monkeypatch, implementation, kind, backward)
+    with pytest.raises(AssertionError):
+        check(kind, make(), x, args)
+
+
+@pytest.mark.parametrize(
+    ("kind", "methods", "shown"),
+    [pytest.param(kind, methods, x, id=f"{kind.__name__}: {error}") for kind, error, methods, x in INVISIBLE],
+)
+def test_what_no_gradient_check_sees_fails_the_shared_body(implementation, kind, methods, shown, monkeypatch):
+    make, x, args = ORIGINALS[kind]
+    plant(monkeypatch, implementation, kind, *methods[::-1])
+    with pytest.raises(AssertionError), np.errstate(all="ignore"):
+        check(kind, make(), x if shown is None else shown, args)
+
+
+def test_dropout_that_is_active_in_evaluation_fails_the_shared_body(implementation, monkeypatch):
+    make, x, args = ORIGINALS[Dropout]
+    forward, backward = with_settings(training=True)
+    plant(monkeypatch, implementation, Dropout, backward, forward)
+    check(Dropout, make(), x, args)
+    with pytest.raises(AssertionError):
+        check(Dropout, make().eval(), x, args)
+
+
+@pytest.mark.parametrize(
+    ("kind", "methods"),
+    [pytest.param(kind, methods, id=f"{kind.__name__}: {error}") for kind, error, methods, _ in INVISIBLE],
+)
+def test_no_gradient_check_sees_it(kind, methods):
+    layer, x, args = mutant_of(kind, methods[1], methods[0])
+    gradcheck(layer, x, *args, max_checks=30)
 
 
 @pytest.mark.parametrize("kind", ORIGINALS, ids=lambda kind: kind.__name__)

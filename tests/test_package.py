@@ -27,6 +27,9 @@ net = tinynet.models.alexnet_mini(image_size=28)
 loss = tinynet.losses.SoftmaxCE()
 first = loss(net(np.ones((2, 3, 28, 28), np.float32)), np.array([1, 2]))
 assert net.backward(loss.backward()).shape == (2, 3, 28, 28)
+from tinynet.fast import identity, plan
+for kind in plan.KNOWN:
+    assert not identity.of(kind).changed() and not identity.of(kind).trusted, (kind, identity.of(kind).changed())
 print("fine", first)
 """
 
@@ -34,6 +37,7 @@ print("fine", first)
 def run(*command, **options):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
+    assert "RunsPlainWarning" not in done.stderr, done.stderr
     return done.stdout
 
 

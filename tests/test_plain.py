@@ -1,6 +1,8 @@
 """Plain mode: everything works without numba, llvmlite and threadpoolctl, and nothing imports them."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from checks import run_python
@@ -30,6 +32,7 @@ def look():
 
 atexit.register(look)
 """
+ROOT = Path(__file__).resolve().parent.parent
 START = pytest.mark.parametrize("start", [WITHOUT, UNUSED], ids=["without", "unused"])
 
 
@@ -158,3 +161,27 @@ def version(name):
 importlib.metadata.version = version
 """
     assert run_plainly(WITHOUT, missing + program).split() == ["python", "numpy", "tinynet"]
+
+
+TESTS = """
+import os
+import pytest
+os.chdir(ROOT)
+assert pytest.main(["-q", "-n", "0", "-p", "no:cacheprovider", *CHOSEN]) == 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "least"),
+    [
+        (["tests/layers", "tests/losses", "-k", "plain and not cuda"], 140),
+        (["tests/inspect/test_gradcheck.py"], 40),
+        (["tests/test_readme.py", "-k", "students_layer or training_loop"], 4),
+    ],
+    ids=["layers", "gradcheck", "readme"],
+)
+def test_the_tests_of_layers_pass_without_the_three(chosen, least):
+    output = run_plainly(WITHOUT, f"ROOT, CHOSEN = {str(ROOT)!r}, {chosen!r}\n{TESTS}")
+    passed = re.search(r"(\d+) passed", output)
+    assert int(passed[1]) >= least, output
+    assert "skipped" not in output

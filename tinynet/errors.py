@@ -35,3 +35,7 @@ class Terminated(SystemExit):
 
     def __str__(self) -> str:
         return self.message
+
+
+class RunsPlainWarning(UserWarning):
+    """A layer that has a fast twin runs as it is written, because it is not what the twin was written for."""

@@ -12,6 +12,7 @@ in its place except in plain mode, and as `kernels/philox.cu`.
 """
 
 import math
+import sys
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -69,7 +70,7 @@ def bits(
     t, T = part
     if not 0 <= t < T or (T > 1 and len(sizes) < 2):
         raise ValueError(f"bits: expected part (t, T) with 0 <= t < T, and two axes if T > 1; got {part}, {sizes}")
-    if xp is np and T == 1 and not is_plain():
+    if xp is np and T == 1 and _has_loops():
         from tinynet.ops.philox import philox_bits  # the compiled loop
 
         return philox_bits(math.prod(sizes), key, name, step).reshape(sizes)
@@ -82,6 +83,15 @@ def bits(
         return words[0, :columns].reshape(sizes)
     place = (first % 4)[:, None] + xp.arange(columns, dtype=xp.uint64)
     return xp.take_along_axis(words, place.astype(xp.int64), axis=1).reshape(sizes)
+
+
+def _has_loops() -> bool:
+    """Whether the compiled loops may stand for these lines: not in plain mode, nor where the lines were changed."""
+    if is_plain():
+        return False
+    from tinynet.fast import identity
+
+    return identity.of(sys.modules[__name__]).changed() is None
 
 
 def _words(blocks: Any, seed: int, stream: int, step: int, xp: Any) -> Any:
@@ -118,7 +128,7 @@ def normal(shape: Shape, seed: int, stream: int | str, step: int = 0, dtype: DTy
     """
     sizes = _sizes(shape)
     count = math.prod(sizes)
-    if not is_plain():
+    if _has_loops():
         from tinynet.ops.philox import philox_normal  # the compiled loop
 
         seed, step = whole_number("seed", seed, 64), whole_number("step", step, 32)

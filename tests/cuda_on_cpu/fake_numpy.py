@@ -134,10 +134,17 @@ def _given(fake, inside, compute, like, order):
     if not isinstance(like, np.ndarray | np.generic):
         return like
     for each in inside.operands:
-        if isinstance(like, np.ndarray) and np.may_share_memory(like, each.memory):
+        if isinstance(like, np.ndarray) and _is_view(like, each.memory):
             return each.array if like is each.memory else each.array._view(like)
     inside.check()
     return new(fake, compute, np.asarray(like), inside.uses(), order)
+
+
+def _is_view(array, memory):
+    """Whether the array shows `memory`; one without elements shares none, but knows whose view it is."""
+    if array.size:
+        return np.may_share_memory(array, memory)
+    return array is memory or (array.base is not None and (array.base is memory or array.base is memory.base))
 
 
 def new(fake, compute, like, uses, order="K"):

@@ -491,3 +491,10 @@ def test_a_net_in_plain_lines(fake):
     for got, wanted in zip(found, conv_relu_loss(x, weight, labels), strict=True):
         np.testing.assert_allclose(got.get(), wanted, rtol=1e-12, atol=1e-14)
         assert np.abs(wanted).max() > 1e-3
+
+
+def test_arrays_without_elements(fake):
+    empty = fake.zeros((0, 3), np.float32)
+    assert np.maximum(empty, 0).shape == (0, 3)
+    assert empty.reshape(3, 0).T.shape == (0, 3)
+    assert bool(np.isfinite(empty).all())

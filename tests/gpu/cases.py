@@ -5,11 +5,13 @@ name: (a function that makes the layer, shape of x).
 """
 
 import numpy as np
+from checks import using
 from strategies import numbers
 
 from tinynet import optim
 from tinynet.backend.device import to_cpu, to_device, zeros
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
+from tinynet.layers.passes import backward
 from tinynet.losses import SoftmaxCE
 from tinynet.ops.augment import crops
 from tinynet.ops.softmax_ce import softmax_ce_wrong
@@ -22,9 +24,9 @@ LAYERS = {
         lambda: Conv2d(6, 8, (3, 2), stride=(2, 3), padding=(1, 0), dilation=(1, 2), groups=2),
         PICTURES,
     ),
-    "conv by im2col": (lambda: Conv2d(6, 4, 3, bias=False, algorithm="im2col", groups=2), PICTURES),
+    "conv by im2col": (lambda: using(Conv2d(6, 4, 3, bias=False, groups=2), algorithm="im2col"), PICTURES),
     "conv, odd sizes": (lambda: Conv2d(3, 5, 5, stride=2, padding=2), (3, 3, 11, 10)),
-    "conv in tf32x3": (lambda: Conv2d(6, 8, 3, padding=1, precision="tf32x3"), PICTURES),
+    "conv in tf32x3": (lambda: using(Conv2d(6, 8, 3, padding=1), precision="tf32x3"), PICTURES),
     "relu": (ReLU, PICTURES),
     "lrn": (LRN, PICTURES),
     "lrn of 3 channels": (lambda: LRN(3, 0.1, 0.6, 1.0, groups=2), PICTURES),
@@ -49,7 +51,10 @@ LAYERS = {
 }
 
 COARSE = {
-    f"conv in {precision}": (lambda precision=precision: Conv2d(6, 8, 3, padding=1, precision=precision), PICTURES)
+    f"conv in {precision}": (
+        lambda precision=precision: using(Conv2d(6, 8, 3, padding=1), precision=precision),
+        PICTURES,
+    )
     for precision in ("tf32", "bf16")
 }
 
@@ -59,7 +64,7 @@ def results(layer, x, dy, device):
     layer.to(device)
     layer.zero_grad()
     y = layer(to_device(x, device))
-    dx = layer.backward(to_device(dy, device))
+    dx = backward(layer, to_device(dy, device))
     return [to_cpu(array) for array in (y, dx, *(parameter.grad for parameter in layer.parameters()))]
 
 
@@ -70,7 +75,7 @@ def one_update(device, dtype=np.float32):
     optimizer.zero_grad()
     logits, flags = model(to_device(numbers((5, 3, 2, 2), dtype), device)), zeros((4,), np.int32, device)
     value = loss(logits, np.array([0, 3, 1, 1, 2]))
-    softmax_ce_wrong(logits, loss.saved[0], value, flags[:1], flags[1:])
+    softmax_ce_wrong(logits, loss.saved, value, flags[:1], flags[1:])
     model.backward(loss.backward())
     optimizer.bad = {device: flags[1:]}
     optimizer.step()

@@ -7,16 +7,12 @@ are left out. tests/gpu/test_like_cupy.py runs them on a module with CuPy's name
 """
 
 import importlib
-import sys
 
 import pytest
-from cuda_on_cpu.fake_cupy import FakeCupy
 
 from gpu.tiny_benchmark import module  # noqa: F401 - a fixture
-from tinynet.backend import device, launch, precision, streams
+from tinynet.backend import precision
 from tinynet.errors import DeviceError
-from tinynet.ops.gpu import elementwise
-from tinynet.ops.gpu.conv import choose
 
 
 class RealCupy:
@@ -50,36 +46,6 @@ def pytest_runtest_call(item):
                 if text in str(error):
                     pytest.skip(f"needs {missing}: {error}")
         raise
-
-
-@pytest.fixture(scope="session")
-def _simulated(kernels_folder):
-    return FakeCupy(kernels_folder, devices=2)
-
-
-@pytest.fixture
-def _fresh():
-    """Nothing is kept from another test's GPU."""
-    caches = launch._compiled, device._try_out, choose.multiprocessors, choose.shared_memory
-    caches = *caches, precision.compute_capability, streams.reaches
-
-    def clear():
-        for cache in caches:
-            cache.cache_clear()
-        elementwise._tables.clear()
-        device._in_use.clear()
-
-    clear()
-    yield
-    clear()
-
-
-@pytest.fixture
-def simulated_gpu(_simulated, _fresh, monkeypatch):
-    """The stand-in for the cupy module: two devices, each with its own memory."""
-    monkeypatch.setitem(sys.modules, "cupy", _simulated)
-    _simulated.reset()
-    return _simulated
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from strategies import numbers
 from gpu.runs import SIZES, counted, expected, net, outcome, trainer
 from gpu.test_step import Peeking
 from tinynet.backend import device
-from tinynet.errors import DeviceError, DeviceMemoryError
+from tinynet.backend.device import to_cpu
+from tinynet.errors import DeviceError, DeviceMemoryError, RunsPlainWarning
+from tinynet.fast import relu
 from tinynet.layers import Sequential
 from tinynet.training.step import TrainingStep
 
@@ -143,10 +145,24 @@ def test_a_recording_is_kept_in_memory_of_its_own(simulated_gpu):
     assert pool.used_bytes() < sum(pool.fresh)  # most of it was used more than once
 
 
-def test_a_step_that_cannot_be_recorded(gpu):
+def test_a_step_with_a_layer_of_ones_own_is_run(simulated_gpu):
+    """A layer of one's own may look at its numbers: the step is run each time, which is said once."""
     model = Sequential({**net().layers, "peeking": Peeking()})
-    with pytest.raises(DeviceError, match=r"cannot record: .*D2H transfers are disallowed.*train without graph=True"):
+    with pytest.warns(RunsPlainWarning, match="Peeking 'peeking' runs lines of its own, which a CUDA graph"):
         trainer(graph=True, model=model).fit()
+    assert simulated_gpu.graph_launches == 0
+
+
+def test_a_twin_that_cannot_be_recorded(gpu, monkeypatch):
+    own = relu.forward
+
+    def peeking(layer, x):
+        to_cpu(x)
+        return own(layer, x)
+
+    monkeypatch.setattr(relu, "forward", peeking)
+    with pytest.raises(DeviceError, match=r"cannot record: .*train without graph=True"):
+        trainer(graph=True).fit()
     assert gpu.cuda.get_current_stream().ptr == 0
     assert here.allocator is None
 

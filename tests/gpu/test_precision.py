@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 from bounds import FACTOR, random_sum, random_sum_of_coarse_products
-from checks import assert_close, error_text
+from checks import assert_close, error_text, using
 from cuda_on_cpu.fake_cublas import FakeCublas
 from strategies import numbers
 
@@ -18,10 +18,13 @@ from tinynet.ops.gpu.conv import choose
 from tinynet.ops.matmul import matmul
 
 LAYERS = {
-    "conv": (lambda **options: Conv2d(16, 20, 3, padding=1, groups=2, **options), (5, 16, 9, 8)),
-    "conv with a stride": (lambda **options: Conv2d(3, 16, (5, 4), stride=(3, 2), **options), (4, 3, 17, 18)),
-    "conv by im2col": (lambda **options: Conv2d(8, 12, 3, groups=2, algorithm="im2col", **options), (4, 8, 7, 9)),
-    "linear": (lambda **options: Linear(70, 30, **options), (12, 70)),
+    "conv": (lambda **options: using(Conv2d(16, 20, 3, padding=1, groups=2), **options), (5, 16, 9, 8)),
+    "conv with a stride": (lambda **options: using(Conv2d(3, 16, (5, 4), stride=(3, 2)), **options), (4, 3, 17, 18)),
+    "conv by im2col": (
+        lambda **options: using(Conv2d(8, 12, 3, groups=2), algorithm="im2col", **options),
+        (4, 8, 7, 9),
+    ),
+    "linear": (lambda **options: using(Linear(70, 30), **options), (12, 70)),
 }
 RESULTS = "y", "dx", "dweight", "dbias"
 TERMS = 360  # in the longest sum, of the weight gradients of "conv"
@@ -111,7 +114,7 @@ def test_a_gpu_without_these_tensor_cores(simulated_gpu, monkeypatch):
 
 
 def test_a_gpu_with_less_shared_memory_takes_smaller_tiles(simulated_gpu, launched, monkeypatch):
-    make, shape = (lambda **options: Conv2d(2, 128, 1, **options)), (16, 2, 8, 8)
+    make, shape = (lambda **options: using(Conv2d(2, 128, 1), **options)), (16, 2, 8, 8)
     relative_errors("cuda:1", make, shape, "tf32")
     monkeypatch.setitem(simulated_gpu.cuda.Device.attributes, "MaxSharedMemoryPerBlockOptin", 99 << 10)
     choose.shared_memory.cache_clear()

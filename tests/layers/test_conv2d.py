@@ -1,18 +1,17 @@
-import copy
 import dataclasses
 
 import numpy as np
 import oracles
 import pytest
-from checks import assert_close, assert_sums, error_text, forward_backward
+from checks import assert_sums, error_text, forward_backward
 from fast_conv import Case, assert_near, random_bounds, reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from implementations import every_implementation, everywhere, forward, gradchecked
 from strategies import DTYPES, Filling, Window, convolutions, dtypes, fillings, numbers, seeds
 
-from tinynet import gradcheck
+from tinynet.fast.conv2d import path
 from tinynet.layers import Conv2d
-from tinynet.ops.conv import choose
 
 LOPSIDED = Window(2, 4, 7, 6, (3, 2), (2, 1), (1, 2), (1, 2), groups=2, out_channels=6)
 BATCH_OF_ONE = Window(1, 2, 5, 8, (2, 3), (1, 2), (0, 1), (2, 1), out_channels=3)
@@ -47,7 +46,7 @@ def assert_agrees(layer, window, x, dy, got, dtype):
     """y, dx and gradients are those of naive loops but for rounding; entry by entry, or in the L2 norm where Winograd's
     algorithm makes a tile's numbers together."""
     (y, dx, gradients), weight, bias = got, layer.weight.data, layer.bias.data if layer.bias else np.zeros(1)
-    winograd, channels = layer.path(window.shape) == "winograd", (window.C, window.out_channels)
+    winograd, channels = path(layer, window.shape) == "winograd", (window.C, window.out_channels)
     case = Case(window.N, *(n // window.groups for n in channels), window.H, window.W, *layer.window, window.groups)
     y_square, *squares = reference(case, *(np.square(array, dtype=np.float64) for array in (x, weight, dy)))
     squares = y_square + np.square(bias, dtype=np.float64)[:, None, None], *squares
@@ -63,12 +62,14 @@ def assert_agrees(layer, window, x, dy, got, dtype):
         assert_sums(gradients["bias"], dbias, case.terms[2], square, dtype)
 
 
-@given(convolutions(), fillings)
-@example(LOPSIDED, Filling(np.float64, "negative strides", "sliced"))
-@example(LOPSIDED, Filling(np.float32, "transposed", "Fortran order"))
-@example(BATCH_OF_ONE, Filling(np.float64, "batch innermost", "transposed"))
-@example(UNUSED_BORDER, Filling(np.float64, "Fortran order", "batch innermost"))
-@example(ONE_WINDOW, Filling(np.float64, "read-only", "read-only"))
+@every_implementation(
+    given(convolutions(), fillings),
+    example(LOPSIDED, Filling(np.float64, "negative strides", "sliced")),
+    example(LOPSIDED, Filling(np.float32, "transposed", "Fortran order")),
+    example(BATCH_OF_ONE, Filling(np.float64, "batch innermost", "transposed")),
+    example(UNUSED_BORDER, Filling(np.float64, "Fortran order", "batch innermost")),
+    example(ONE_WINDOW, Filling(np.float64, "read-only", "read-only")),
+)
 def test_agrees_with_naive_loops(window, filling):
     layer = conv_of(window, filling.dtype, filling.seed)
     x = filling.x(window.shape)
@@ -79,15 +80,18 @@ def test_agrees_with_naive_loops(window, filling):
     assert_agrees(layer, window, x, filling.dy(y.shape), (y, dx, gradients), filling.dtype)
 
 
-@settings(max_examples=10)
-@given(convolutions(most_pixels=6), fillings)
-@example(LOPSIDED, Filling())
-@example(UNUSED_BORDER, Filling())
+@every_implementation(
+    given(convolutions(most_pixels=6), fillings),
+    example(LOPSIDED, Filling()),
+    example(UNUSED_BORDER, Filling()),
+    share=0.25,
+)
 def test_gradcheck(window, filling):
-    report = gradcheck(conv_of(window), filling.x(window.shape), max_checks=20)
+    report = gradchecked(conv_of(window), filling.x(window.shape), max_checks=20)
     assert report.kinks == []
 
 
+@everywhere
 def test_a_border_that_no_window_reaches_gets_no_gradient():
     layer = conv_of(UNUSED_BORDER)
     _, dx, _ = forward_backward(layer, numbers(UNUSED_BORDER.shape), numbers)
@@ -97,6 +101,7 @@ def test_a_border_that_no_window_reaches_gets_no_gradient():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@everywhere
 def test_computes_in_the_dtype_of_x_whatever_the_parameters_are(dtype):
     other = np.float64 if dtype == np.float32 else np.float32
     layer = conv_of(LOPSIDED, other)
@@ -107,15 +112,17 @@ def test_computes_in_the_dtype_of_x_whatever_the_parameters_are(dtype):
     assert_agrees(layer, LOPSIDED, x, numbers(y.shape, dtype, seed=3), (y, dx, gradients), np.float32)
 
 
-@settings(max_examples=10)
-@given(seeds, dtypes)
+@every_implementation(
+    given(seeds, dtypes),
+    share=0.25,
+)
 def test_groups_are_towers_that_do_not_see_each_other(seed, dtype):
     window = dataclasses.replace(LOPSIDED, N=1)
     layer = conv_of(window, dtype, seed)
     x = numbers(window.shape, dtype, seed=seed)
-    y = layer(x)
+    y = forward(layer, x)
     x[:, 2:] += 1  # the second tower
-    changed = layer(x)
+    changed = forward(layer, x)
     assert np.array_equal(changed[:, :3], y[:, :3])
     assert np.abs(changed[:, 3:] - y[:, 3:]).min() > 0
 
@@ -128,17 +135,6 @@ def test_a_number_stands_for_a_pair(kernel_size, stride, padding, dilation):
     two = Conv2d(2, 3, (kernel_size,) * 2, (stride,) * 2, (padding,) * 2, (dilation,) * 2)
     assert np.array_equal(one(x), two(x))
     assert repr(one) == repr(two)
-
-
-def test_a_first_layer_need_not_compute_dx():
-    layer = conv_of(LOPSIDED)
-    _, _, gradients = forward_backward(layer, numbers(LOPSIDED.shape), numbers)
-    layer.zero_grad()
-    layer.input_grad = False
-    y = layer(numbers(LOPSIDED.shape))
-    assert layer.backward(numbers(y.shape)) is None
-    assert_close(layer.weight.grad, gradients["weight"])
-    assert_close(layer.bias.grad, gradients["bias"])
 
 
 def test_initial_values():
@@ -221,136 +217,3 @@ def test_wrong_arguments(arguments, parts):
     assert text.startswith("Conv2d: expected ")
     for part in parts:
         assert part in text
-
-
-SQUARE = Window(2, 4, 4, 3, (3, 3), (1, 1), (1, 1), groups=2, out_channels=6)  # winograd can do these two
-PHASES = Window(3, 2, 7, 6, (5, 6), (2, 2), (2, 2), out_channels=3)
-
-
-def conv_by(algorithm, window, dtype=np.float64):
-    layer = conv_of(window, dtype)
-    layer.algorithm = algorithm
-    return layer
-
-
-def test_evaluation_keeps_kernels_only_as_long_as_they_are_right():
-    """In evaluation mode, forward and gradients are those of a fresh layer, after training and any change of weight."""
-    window = Window(1, 16, 9, 8, (3, 3), padding=(1, 1), out_channels=24)
-    layer, x = Conv2d(16, 24, 3, padding=1, algorithm="winograd"), numbers(window.shape, np.float32)
-    dy = numbers((1, 24, 9, 8), np.float32, seed=2)
-
-    def check():
-        layer.zero_grad()
-        got = layer(x), layer.backward(dy), {"weight": layer.weight.grad, "bias": layer.bias.grad}
-        assert_agrees(layer, window, x, dy, got, np.float32)
-
-    for change in (layer.eval, lambda: layer.weight.data.__imul__(2), layer.train, layer.eval):
-        change()
-        check()
-        check()
-    assert layer._kept is not None
-    layer.train()(x)
-    assert layer._kept is None  # memory for nothing while the weights change
-    assert np.array_equal(copy.deepcopy(layer.eval())(x), layer(x))
-
-
-@pytest.mark.parametrize("algorithm", choose.ALGORITHMS)
-@pytest.mark.parametrize("window", [SQUARE, PHASES])
-@pytest.mark.parametrize("filling", [Filling(np.float64, "sliced", "transposed"), Filling()])
-def test_every_algorithm_agrees_with_naive_loops(algorithm, window, filling, monkeypatch):
-    used = []
-    for name in ("forward", "weight_gradient", "input_gradient"):
-        monkeypatch.setattr(choose, name, noted(used, name, getattr(choose, name)))
-    layer = conv_by(algorithm, window, filling.dtype)
-    x = filling.x(window.shape)
-    y, dx, gradients = forward_backward(layer, x, filling.dy)
-    assert_agrees(layer, window, x, filling.dy(y.shape), (y, dx, gradients), filling.dtype)
-    taken = layer.path(window.shape)
-    ways = {(name, taken) for name in ("forward", "weight_gradient", "input_gradient")}
-    assert set(used) == (set() if taken == "im2col" else ways)
-
-
-def noted(used, name, function):
-    def call(algorithm, *args):
-        used.append((name, algorithm))
-        return function(algorithm, *args)
-
-    return call
-
-
-@pytest.mark.parametrize("algorithm", ["winograd", "panels", "im2col"])
-@pytest.mark.parametrize("window", [SQUARE, PHASES])
-def test_gradcheck_of_every_algorithm(algorithm, window):
-    layer = conv_by(algorithm, window)
-    assert layer.path(window.shape) == algorithm
-    report = gradcheck(layer, numbers(window.shape), max_checks=40)
-    assert set(report.checked) == {"x", "weight", "bias"}
-    assert report.kinks == []
-    assert max(report.worst.values()) < 1e-6  # gradcheck's rtol
-
-
-@pytest.mark.parametrize("algorithm", ["winograd", "panels", "im2col"])
-def test_relu_along_the_way(algorithm):
-    layer = conv_by(algorithm, SQUARE)
-    x = numbers(SQUARE.shape)
-    y = layer.forward(x)
-    assert (y < 0).any()
-    assert np.array_equal(layer.forward(x, relu=True), np.maximum(y, 0))
-
-
-def test_path_takes_the_faster_way():
-    layer = Conv2d(192, 384, 3, padding=1)
-    assert layer.algorithm == "auto"
-    assert layer.path((128, 192, 13, 13)) == "winograd"
-    assert Conv2d(2, 3, 3).path((1, 2, 5, 5)) == "panels"  # too little work to be worth the transforms
-    assert Conv2d(192, 384, 1).path((128, 192, 13, 13)) == "panels"
-    assert Conv2d(192, 384, 3, dilation=2).path((128, 192, 13, 13)) == "panels"
-    for algorithm in ("winograd", "panels", "im2col"):
-        layer.algorithm = algorithm
-        assert layer.path((128, 192, 13, 13)) == layer.path((1, 192, 3, 3)) == algorithm
-        assert repr(layer).endswith(f", algorithm={algorithm!r})")
-    layer.algorithm = "auto"
-    assert "algorithm" not in repr(layer)
-
-
-@pytest.mark.parametrize("algorithm", ["Winograd", "", None, 3])
-def test_an_unknown_algorithm(algorithm):
-    complaint = f"expected an algorithm out of ('auto', 'winograd', 'panels', 'im2col'), got {algorithm!r}"
-    assert error_text(lambda: Conv2d(3, 8, 3, algorithm=algorithm), ValueError) == f"Conv2d: {complaint}"
-    layer = Conv2d(3, 8, 3, algorithm="panels")
-    layer.name = "conv1"
-    text = error_text(lambda: setattr(layer, "algorithm", algorithm), ValueError)
-    assert text == f"Conv2d 'conv1': {complaint}"
-    assert layer.algorithm == "panels"
-
-
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        {"kernel_size": 1},
-        {"kernel_size": 8},
-        {"kernel_size": (3, 4)},
-        {"kernel_size": 3, "dilation": 2},
-        {"kernel_size": 3, "stride": 3},
-        {"kernel_size": 4, "stride": (1, 2)},
-        {"kernel_size": (15, 3), "stride": 2},
-    ],
-)
-def test_a_kernel_that_winograds_algorithm_cannot_do(sizes):
-    text = error_text(lambda: Conv2d(4, 6, **sizes, algorithm="winograd"), ValueError)
-    assert text.startswith("Conv2d: expected for algorithm='winograd' a kernel of 2 to 7 rows and as many columns, ")
-    assert text.endswith(f"got {Conv2d(4, 6, **sizes).options()}")
-    assert Conv2d(4, 6, **sizes).path((2, 4, 20, 20)) == "panels"
-
-
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        {"kernel_size": 2},
-        {"kernel_size": 7},
-        {"kernel_size": 14, "stride": 2},
-        {"kernel_size": (3, 5), "stride": (1, 2)},
-    ],
-)
-def test_a_kernel_that_winograds_algorithm_can_do(sizes):
-    assert Conv2d(4, 6, **sizes, algorithm="winograd").path((2, 4, 20, 20)) == "winograd"

@@ -2,12 +2,13 @@ import numpy as np
 import oracles
 import pytest
 from checks import assert_close, error_text, forward_backward
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from implementations import backward, current, every_implementation, everywhere, forward, gradchecked
 from strategies import DTYPES, Filling, fillings, numbers, shapes
 
 import tinynet
-from tinynet import gradcheck
+from tinynet.backend.device import on
 from tinynet.layers import Dropout, Linear, Sequential
 
 shares = st.sampled_from([0.1, 0.25, 0.5, 0.9])
@@ -19,8 +20,10 @@ def kept(shape, p, seed, stream, step):
     return np.array([word >= p * 2**32 for word in words]).reshape(shape)
 
 
-@given(shapes, fillings, shares, st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 2))
-@example((2, 3, 4, 5), Filling(np.float32, "batch innermost", "negative strides"), 0.5, 2**40 + 3, 9, 12)
+@every_implementation(
+    given(shapes, fillings, shares, st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 2)),
+    example((2, 3, 4, 5), Filling(np.float32, "batch innermost", "negative strides"), 0.5, 2**40 + 3, 9, 12),
+)
 def test_agrees_with_the_definition(shape, filling, p, seed, stream, step):
     layer = Dropout(p, seed, stream).at_step(step)
     x = filling.distinct_x(shape)
@@ -31,14 +34,19 @@ def test_agrees_with_the_definition(shape, filling, p, seed, stream, step):
     assert layer.step == step + 1
 
 
-@settings(max_examples=10)
-@given(shapes, fillings, shares)
+@every_implementation(
+    given(shapes, fillings, shares),
+    share=0.25,
+)
 def test_gradcheck(shape, filling, p):
-    gradcheck(Dropout(p), filling.x(shape), max_checks=30)
+    gradchecked(Dropout(p), filling.x(shape), max_checks=30)
 
 
-@given(shapes, fillings, shares)
-@example((2, 3, 4, 5), Filling(np.float32, "sliced", "transposed"), 0.5)
+@every_implementation(
+    given(shapes, fillings, shares),
+    example((2, 3, 4, 5), Filling(np.float32, "sliced", "transposed"), 0.5),
+    share=0.5,
+)
 def test_evaluation_is_the_identity(shape, filling, p):
     layer = Dropout(p).eval()
     x = filling.x(shape)
@@ -46,41 +54,45 @@ def test_evaluation_is_the_identity(shape, filling, p):
     assert np.array_equal(y, x)
     assert np.array_equal(dx, filling.dy(shape))
     assert layer.step == 0
-    assert not np.array_equal(layer.train()(np.ones((8, 9))), np.ones((8, 9)))
+    assert not np.array_equal(forward(layer.train(), np.ones((8, 9))), np.ones((8, 9)))
 
 
+@everywhere
 def test_no_dropout_draws_nothing():
     x = numbers((4, 5))
     layer = Dropout(0.0)
-    assert np.array_equal(layer(x), x)
-    assert np.array_equal(layer.backward(x), x)
+    assert np.array_equal(forward(layer, x), x)
+    assert np.array_equal(backward(layer, x), x)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
+@everywhere
 def test_the_share_and_the_mean(p):
     """100,000 draws: the share that is dropped has a standard deviation of at most 0.0016."""
-    y = Dropout(p)(np.ones((100, 1000)))
+    y = forward(Dropout(p), np.ones((100, 1000)))
     assert set(np.unique(y)) == {0.0, 1 / (1 - p)}
     assert np.mean(y == 0) == pytest.approx(p, abs=0.008)
     assert y.mean() == pytest.approx(1, abs=0.04)
 
 
+@everywhere
 def test_each_training_step_draws_another_mask_and_at_step_repeats_it():
     x = np.ones((6, 7))
     layer = Dropout(0.5, seed=3)
-    masks = [layer(x) for _ in range(3)]
+    masks = [forward(layer, x) for _ in range(3)]
     assert not np.array_equal(masks[0], masks[1])
     assert not np.array_equal(masks[1], masks[2])
     for step in (2, 0, 1):  # in any order, as a resumed run may ask
-        assert np.array_equal(layer.at_step(step)(x), masks[step])
+        assert np.array_equal(forward(layer.at_step(step), x), masks[step])
 
 
+@everywhere
 def test_evaluation_between_two_steps_changes_no_mask():
     x = np.ones((6, 7))
     plain, interrupted = Dropout(0.5), Dropout(0.5)
-    plain(x), interrupted(x)
-    interrupted.eval()(x)
-    assert np.array_equal(plain(x), interrupted.train()(x))
+    forward(plain, x), forward(interrupted, x)
+    forward(interrupted.eval(), x)
+    assert np.array_equal(forward(plain, x), forward(interrupted.train(), x))
 
 
 def test_the_mask_depends_on_seed_stream_step_and_index_alone():
@@ -103,10 +115,24 @@ def test_the_mask_depends_on_seed_stream_step_and_index_alone():
         assert np.mean((other(ones) == 0) == (mask == 0)) == pytest.approx(0.5, abs=0.01)  # 268,800 draws: 0.001
 
 
+@everywhere
 def test_a_smaller_batch_gets_the_first_rows_of_the_mask():
     """Index in the batch, not the order of calls: part of a batch draws what it draws in the whole."""
-    whole = Dropout(0.5).at_step(4)(np.ones((10, 6)))
-    assert np.array_equal(Dropout(0.5).at_step(4)(np.ones((3, 6))), whole[:3])
+    whole = forward(Dropout(0.5).at_step(4), np.ones((10, 6)))
+    assert np.array_equal(forward(Dropout(0.5).at_step(4), np.ones((3, 6))), whole[:3])
+
+
+@everywhere
+def test_a_backward_of_its_own_lines_after_a_forward_of_any():
+    """As if somebody put another backward in its place just now: on a GPU the twin keeps no mask, but makes it."""
+    layer, x, dy = Dropout(0.4, seed=5).at_step(3), numbers((4, 3, 5)), numbers((4, 3, 5), seed=1)
+    forward(layer, x)
+    expected = backward(layer, dy)
+    there = current().send(dy)
+    with on(current().device):
+        own = layer.backward(there)
+    assert_close(current().bring(own), expected)
+    assert_close(backward(layer, dy), expected)
 
 
 def test_two_dropouts_of_a_net_draw_different_masks():

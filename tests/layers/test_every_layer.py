@@ -1,27 +1,17 @@
-"""What every layer of tinynet.layers must do, whatever it computes. A new layer needs one line in EXAMPLES."""
+"""What every layer must do, whatever it computes: each that has a row in `tinynet.inspect.examples`."""
 
 import numpy as np
 import pytest
 from checks import error_text, run_python
+from implementations import FAST, PLAIN, backward, everywhere, forward
 from strategies import DTYPES, distinct_numbers
 
 from tinynet import layers, losses
 from tinynet.errors import BackwardBeforeForwardError, NonFiniteError
-from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool, ReLU, Sequential
+from tinynet.inspect.examples import EXAMPLES
+from tinynet.layers import Conv2d, Layer, Linear, Sequential
 from tinynet.losses import SoftmaxCE
 
-# class: how to make one, the shape of an x that fits, further arguments of forward, the name in errors
-EXAMPLES = {
-    Conv2d: (lambda: Conv2d(4, 6, (3, 2), (1, 2), (1, 0), groups=2), (2, 4, 5, 6), (), "Conv2d"),
-    Dropout: (lambda: Dropout(0.5), (2, 3, 4, 5), (), "Dropout"),
-    Flatten: (Flatten, (2, 3, 4, 5), (), "Flatten"),
-    LRN: (lambda: LRN(3, 0.5, groups=2), (2, 4, 3, 5), (), "LRN"),
-    Linear: (lambda: Linear(5, 3), (2, 5), (), "Linear"),
-    MaxPool: (lambda: MaxPool((2, 3), 2, (1, 0), ceil_mode=True), (2, 3, 6, 7), (), "MaxPool"),
-    ReLU: (ReLU, (2, 3, 4, 5), (), "ReLU"),
-    Sequential: (lambda: Sequential({"pool": MaxPool(2), "relu": ReLU()}), (2, 3, 4, 6), (), "MaxPool 'pool'"),
-    SoftmaxCE: (SoftmaxCE, (2, 5), ([4, 1],), "SoftmaxCE"),
-}
 METHODS = {
     "forward": "y = forward(x)",
     "backward": "dx = backward(dy)",
@@ -30,6 +20,7 @@ METHODS = {
 
 exported = [getattr(package, name) for package in (layers, losses) for name in package.__all__]
 CLASSES = [one for one in exported if isinstance(one, type) and issubclass(one, Layer) and one is not Layer]
+on_the_cpu = pytest.mark.parametrize("implementation", [PLAIN, FAST], indirect=True)
 every_layer = pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 
 
@@ -76,88 +67,97 @@ def test_every_layer_has_an_example():
     assert set(EXAMPLES) == set(CLASSES)
 
 
+@everywhere
 @every_layer
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_output_shape_agrees_with_forward(kind, dtype):
     layer, shape, args, _ = example(kind)
     for N in (1, 2):
         batch = (N, *shape[1:])
-        y = layer.forward(distinct_numbers(batch, dtype), *(labels[:N] for labels in args))
+        y = forward(layer, distinct_numbers(batch, dtype), *(labels[:N] for labels in args))
         assert layer.output_shape(batch) == np.shape(y)
 
 
+@everywhere
 @every_layer
 def test_forward_twice_gives_the_same(kind):
     layer, shape, args, _ = example(kind)
     x = distinct_numbers(shape, np.float32)
-    first = layer.at_step(0)(x, *args)
-    assert np.array_equal(layer.at_step(0)(x, *args), first)
+    first = forward(layer.at_step(0), x, *args)
+    assert np.array_equal(forward(layer.at_step(0), x, *args), first)
 
 
+@on_the_cpu
 @every_layer
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "float16", "complex64", "bool", ">f4"])
-def test_wrong_dtype(kind, dtype):
+def test_wrong_dtype(implementation, kind, dtype):
     layer, shape, args, name = example(kind)
-    text = error_text(lambda: layer(np.ones(shape, dtype), *args), TypeError)
+    text = error_text(lambda: forward(layer, np.ones(shape, dtype), *args), TypeError)
     assert text.startswith(f"{name}: expected x of dtype float32 or float64, got {np.dtype(dtype)}")
 
 
+@on_the_cpu
 @every_layer
 @pytest.mark.parametrize("make", [np.ndarray.tolist, memoryview, lambda x: None], ids=["list", "memoryview", "None"])
-def test_what_is_no_array(kind, make):
+def test_what_is_no_array(implementation, kind, make):
     layer, shape, args, name = example(kind)
     value = make(np.ones(shape, np.float32))
-    text = error_text(lambda: layer(value, *args), TypeError)
+    text = error_text(lambda: forward(layer, value, *args), TypeError)
     assert text == f"{name}: x: expected a NumPy array, got {type(value).__name__}"
 
 
+@on_the_cpu
 @every_layer
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_nan_and_infinity(kind, value, dtype):
+def test_nan_and_infinity(implementation, kind, value, dtype):
     layer, shape, args, name = example(kind)
     x = np.ones(shape, dtype)
     index = tuple(size - 1 for size in shape)
     x[index] = value
     with pytest.raises(NonFiniteError) as caught:
-        layer(x, *args)
+        forward(layer, x, *args)
     assert str(caught.value) == f"{name}: expected finite numbers in x, got {value} at index {index}"
     assert caught.value.layer == name
 
 
+@everywhere
 @every_layer
-def test_an_empty_batch(kind):
+def test_an_empty_batch(implementation, kind):
     layer, shape, args, name = example(kind)
     empty = (0, *shape[1:])
-    text = error_text(lambda: layer(np.ones(empty, np.float32), *(labels[:0] for labels in args)), ValueError)
+    text = error_text(lambda: forward(layer, np.ones(empty, np.float32), *(labels[:0] for labels in args)), ValueError)
     assert text == f"{name}: expected x with at least one element, got shape {empty}"
 
 
+@everywhere
 @every_layer
 def test_no_axes(kind):
     layer, _, args, name = example(kind)
-    text = error_text(lambda: layer(np.array(1.0), *args), ValueError)
+    text = error_text(lambda: forward(layer, np.array(1.0), *args), ValueError)
     assert text.startswith(f"{name}: expected x of ")
     assert text.endswith("got ()")
 
 
+@everywhere
 @every_layer
 def test_backward_before_forward(kind):
     layer, shape, args, name = example(kind)
     dy = () if args else (np.ones(layer.output_shape(shape), np.float32),)
     last = "ReLU 'relu'" if kind is Sequential else name  # backward starts at the end
-    text = error_text(lambda: layer.backward(*dy), BackwardBeforeForwardError)
+    text = error_text(lambda: backward(layer, *dy), BackwardBeforeForwardError)
     assert text == f"{last}: backward came before forward; call forward(x) first"
 
 
+@everywhere
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind is not SoftmaxCE], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("dtype", ["int64", "float16"])
 def test_wrong_dtype_of_dy(kind, dtype):
     """Not SoftmaxCE: backprop starts there, and its dy is a number."""
     layer, shape, _, name = example(kind)
-    y = layer(distinct_numbers(shape, np.float32))
+    y = forward(layer, distinct_numbers(shape, np.float32))
     last = "ReLU 'relu'" if kind is Sequential else name
-    text = error_text(lambda: layer.backward(np.ones(y.shape, dtype)), TypeError)
+    text = error_text(lambda: backward(layer, np.ones(y.shape, dtype)), TypeError)
     assert text.startswith(f"{last}: expected dy of dtype float32 or float64, got {dtype}")
 
 

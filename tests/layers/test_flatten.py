@@ -1,15 +1,17 @@
 import numpy as np
 from checks import error_text, forward_backward
-from hypothesis import example, given, settings
+from hypothesis import example, given
+from implementations import every_implementation, gradchecked
 from strategies import Filling, fillings, shapes
 
-from tinynet import gradcheck
 from tinynet.layers import Flatten
 
 
-@given(shapes, fillings)
-@example((2, 3, 4, 5), Filling(np.float64, "batch innermost", "Fortran order"))
-@example((3, 2, 4), Filling(np.float32, "negative strides", "transposed"))
+@every_implementation(
+    given(shapes, fillings),
+    example((2, 3, 4, 5), Filling(np.float64, "batch innermost", "Fortran order")),
+    example((3, 2, 4), Filling(np.float32, "negative strides", "transposed")),
+)
 def test_agrees_with_the_definition(shape, filling):
     x = filling.x(shape)
     y, dx, _ = forward_backward(Flatten(), x, filling.dy)
@@ -21,10 +23,12 @@ def test_agrees_with_the_definition(shape, filling):
             assert dx[(n, *index)] == dy[n, i]
 
 
-@settings(max_examples=5)
-@given(shapes, fillings)
+@every_implementation(
+    given(shapes, fillings),
+    share=0.15,
+)
 def test_gradcheck(shape, filling):
-    gradcheck(Flatten(), filling.x(shape), max_checks=30)
+    gradchecked(Flatten(), filling.x(shape), max_checks=30)
 
 
 def test_wrong_shape_of_dy():

@@ -3,11 +3,11 @@ import oracles
 import pytest
 from bounds import lrn_roundings, roundings
 from checks import assert_close, error_text, forward_backward
-from hypothesis import example, given, settings
+from hypothesis import example, given
+from implementations import backward, every_implementation, everywhere, forward, gradchecked
 from strategies import DTYPES, Filling, Normalisation, fillings, normalisations, numbers
 
 import tinynet
-from tinynet import gradcheck
 from tinynet.layers import LRN
 
 PAPER_LIKE = Normalisation((2, 8, 3, 4), 5, 0.5, 0.75, 2.0, 2)
@@ -18,10 +18,12 @@ def lrn_of(case):
     return LRN(case.size, case.alpha, case.beta, case.k, case.groups)
 
 
-@given(normalisations(), fillings)
-@example(PAPER_LIKE, Filling(np.float64, "batch innermost", "negative strides"))
-@example(PAPER_LIKE, Filling(np.float32, "transposed", "sliced"))
-@example(WIDER_THAN_THE_GROUP, Filling(np.float64, "sliced", "batch innermost"))
+@every_implementation(
+    given(normalisations(), fillings),
+    example(PAPER_LIKE, Filling(np.float64, "batch innermost", "negative strides")),
+    example(PAPER_LIKE, Filling(np.float32, "transposed", "sliced")),
+    example(WIDER_THAN_THE_GROUP, Filling(np.float64, "sliced", "batch innermost")),
+)
 def test_agrees_with_naive_loops(case, filling):
     x = filling.x(case.shape)
     y, dx, _ = forward_backward(lrn_of(case), x, filling.dy)
@@ -30,11 +32,13 @@ def test_agrees_with_naive_loops(case, filling):
     assert_close(dx, oracles.lrn_backward(x, filling.dy(case.shape), *case.constants), filling.dtype, more)
 
 
-@settings(max_examples=10)
-@given(normalisations(), fillings)
-@example(PAPER_LIKE, Filling())
+@every_implementation(
+    given(normalisations(), fillings),
+    example(PAPER_LIKE, Filling()),
+    share=0.25,
+)
 def test_gradcheck(case, filling):
-    report = gradcheck(lrn_of(case), filling.x(case.shape), max_checks=30)
+    report = gradchecked(lrn_of(case), filling.x(case.shape), max_checks=30)
     assert report.kinks == []
 
 
@@ -55,6 +59,7 @@ def test_more_columns_than_one_block(dtype):
         assert_close(dx[column], oracles.lrn_backward(x[column], dy[column], *constants), dtype)
 
 
+@everywhere
 def test_the_constants_make_the_term_matter():
     """Chainer's and convnetjs's tests missed a wrong gradient, because their constants made it vanish."""
     x, dy = numbers(PAPER_LIKE.shape), numbers(PAPER_LIKE.shape, seed=1)
@@ -66,30 +71,31 @@ def test_the_constants_make_the_term_matter():
 
 
 @pytest.mark.parametrize("groups", [1, 2])
+@everywhere
 def test_channel_48_and_channel_47(groups):
     """The paper's 96 channels lie 48 a tower: with groups=2 the towers do not see each other, with groups=1 they do."""
     layer = LRN(size=5, alpha=0.5, groups=groups)
     x = numbers((1, 96, 2, 3))
-    y = layer(x)
+    y = forward(layer, x)
     bright = x.copy()
     bright[:, 48] = 5.0
-    difference = np.abs(layer(bright) - y)
+    difference = np.abs(forward(layer, bright) - y)
     seen_by = [c for c in range(96) if difference[:, c].min() > 0]
     assert seen_by == ([48, 49, 50] if groups == 2 else [46, 47, 48, 49, 50])
     assert not difference[:, [c for c in range(96) if c not in seen_by]].any()
 
-    layer(x)
+    forward(layer, x)
     dy = np.zeros_like(x)
     dy[:, 48] = 1.0
-    dx = np.abs(layer.backward(dy))
+    dx = np.abs(backward(layer, dy))
     assert [c for c in range(96) if dx[:, c].min() > 0] == seen_by
 
 
+@everywhere
 def test_alpha_is_not_divided_by_size():
     x = np.ones((1, 5, 1, 1))
-    assert LRN(5, 0.5, 1.0, 2.0)(x)[0, 2, 0, 0] == pytest.approx(
-        1 / (2 + 0.5 * 5), rel=roundings(lrn_roundings(5, 1.0))
-    )
+    y = forward(LRN(5, 0.5, 1.0, 2.0), x)
+    assert y[0, 2, 0, 0] == pytest.approx(1 / (2 + 0.5 * 5), rel=roundings(lrn_roundings(5, 1.0)))
 
 
 @pytest.mark.parametrize("size", [2, 4, 0, -1])

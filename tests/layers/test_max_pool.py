@@ -2,7 +2,8 @@ import numpy as np
 import oracles
 import pytest
 from checks import assert_close, error_text, forward_backward
-from hypothesis import example, given, settings
+from hypothesis import example, given
+from implementations import backward, every_implementation, everywhere, forward, gradchecked
 from strategies import Filling, Window, fillings, numbers, poolings
 
 from tinynet import gradcheck
@@ -24,11 +25,13 @@ def sizes(window):
     return window.kernel_size, window.stride, window.padding, window.ceil_mode
 
 
-@given(poolings(), fillings)
-@example(OVERLAPPING, Filling(np.float64, "negative strides", "transposed"))
-@example(PADDED, Filling(np.float32, "sliced", "Fortran order"))
-@example(UNUSED_BORDER, Filling(np.float64, "transposed", "batch innermost"))
-@example(HANGING, Filling(np.float64, "batch innermost", "sliced"))
+@every_implementation(
+    given(poolings(), fillings),
+    example(OVERLAPPING, Filling(np.float64, "negative strides", "transposed")),
+    example(PADDED, Filling(np.float32, "sliced", "Fortran order")),
+    example(UNUSED_BORDER, Filling(np.float64, "transposed", "batch innermost")),
+    example(HANGING, Filling(np.float64, "batch innermost", "sliced")),
+)
 def test_agrees_with_naive_loops(window, filling):
     x = filling.distinct_x(window.shape)
     for training in (True, False):  # evaluation keeps no places, and finds them when it is asked
@@ -38,10 +41,11 @@ def test_agrees_with_naive_loops(window, filling):
 
 
 @pytest.mark.parametrize("N", [1, 7, 8, 40])
+@everywhere
 def test_evaluation_gives_the_same_for_few_pictures_and_for_many(N):
     x = numbers((N, 2, 7, 6), np.float32)
     for window in (HANGING, PADDED, OVERLAPPING):
-        assert np.array_equal(pool_of(window).eval()(x), pool_of(window)(x))
+        assert np.array_equal(forward(pool_of(window).eval(), x), forward(pool_of(window), x))
 
 
 def test_nan_wins_in_few_pictures():
@@ -52,7 +56,7 @@ def test_nan_wins_in_few_pictures():
     assert np.argwhere(np.isnan(y)).tolist() == [[1, 0, 1, 2], [1, 0, 1, 3], [1, 0, 2, 2], [1, 0, 2, 3]]
 
 
-@given(poolings(), fillings)
+@every_implementation(given(poolings(), fillings))
 def test_ties_go_to_the_first(window, filling):
     x = np.round(filling.x(window.shape))  # few different values: most windows hold a tie
     y, dx, _ = forward_backward(pool_of(window), x, filling.dy)
@@ -60,18 +64,21 @@ def test_ties_go_to_the_first(window, filling):
     assert_close(dx, oracles.max_pool_backward(x, filling.dy(y.shape), *sizes(window)), filling.dtype)
 
 
+@everywhere
 def test_a_tie_by_hand():
     layer = MaxPool(2)
-    layer(np.array([[[[1.0, 5.0], [5.0, 5.0]]]]))
-    assert np.array_equal(layer.backward(np.array([[[[3.0]]]])), [[[[0, 3], [0, 0]]]])
+    forward(layer, np.array([[[[1.0, 5.0], [5.0, 5.0]]]]))
+    assert np.array_equal(backward(layer, np.array([[[[3.0]]]])), [[[[0, 3], [0, 0]]]])
 
 
-@settings(max_examples=10)
-@given(poolings(most_pixels=6), fillings)
-@example(OVERLAPPING, Filling())
-@example(HANGING, Filling())
+@every_implementation(
+    given(poolings(most_pixels=6), fillings),
+    example(OVERLAPPING, Filling()),
+    example(HANGING, Filling()),
+    share=0.25,
+)
 def test_gradcheck(window, filling):
-    report = gradcheck(pool_of(window), filling.distinct_x(window.shape), max_checks=30)
+    report = gradchecked(pool_of(window), filling.distinct_x(window.shape), max_checks=30)
     assert report.kinks == []
 
 
@@ -82,21 +89,23 @@ def test_gradcheck_reports_ties():
     assert "kink" in error_text(lambda: gradcheck(MaxPool(2), np.ones((1, 1, 2, 4))), GradcheckError)
 
 
+@everywhere
 def test_a_pixel_that_wins_two_windows_gets_both():
     layer = MaxPool((1, 3), 2)
-    layer(np.array([[[[1.0, 2.0, 9.0, 3.0, 4.0]]]]))
-    assert np.array_equal(layer.backward(np.array([[[[10.0, 1.0]]]])), [[[[0, 0, 11, 0, 0]]]])
+    forward(layer, np.array([[[[1.0, 2.0, 9.0, 3.0, 4.0]]]]))
+    assert np.array_equal(backward(layer, np.array([[[[10.0, 1.0]]]])), [[[[0, 0, 11, 0, 0]]]])
 
 
+@everywhere
 def test_padding_never_wins():
     layer = MaxPool((3, 2), 1, 1)
     x = -1 - np.abs(numbers((2, 2, 3, 4), np.float32))
-    assert layer(x).max() <= -1
-    assert np.array_equal(
-        layer(np.full((1, 1, 3, 4), np.finfo(np.float32).min)), np.full((1, 1, 3, 5), np.finfo(np.float32).min)
-    )
+    assert forward(layer, x).max() <= -1
+    least = np.finfo(np.float32).min
+    assert (forward(layer, np.full((1, 1, 3, 4), least)) == np.full((1, 1, 3, 5), least)).all()
 
 
+@everywhere
 def test_a_border_that_no_window_reaches_gets_no_gradient():
     x = numbers(UNUSED_BORDER.shape)
     y, dx, _ = forward_backward(pool_of(UNUSED_BORDER), x, numbers)
@@ -125,17 +134,18 @@ def test_ceil_mode_by_hand(size, kernel_size, stride, padding, floor, ceil):
 
 
 @pytest.mark.parametrize("kernel_size", [(16, 16), (16, 17)])
+@everywhere
 def test_windows_with_more_places_than_a_byte_counts(kernel_size):
     x = np.zeros((1, 1, 16, 20))
     x[0, 0, 15, kernel_size[1] - 1] = 1.0  # the last pixel of the first window
     layer = MaxPool(kernel_size, (1, 2))
-    y = layer(x)
+    y = forward(layer, x)
     assert y[0, 0, 0, 0] == 1.0
     dy = np.zeros_like(y)
     dy[0, 0, 0, 0] = 2.0
     expected = np.zeros_like(x)
     expected[0, 0, 15, kernel_size[1] - 1] = 2.0
-    assert np.array_equal(layer.backward(dy), expected)
+    assert np.array_equal(backward(layer, dy), expected)
 
 
 def test_stride_is_the_kernel_size_unless_given():

@@ -1,7 +1,7 @@
 import copy
 
 import pytest
-from checks import error_text
+from checks import error_text, using
 
 from tinynet.backend.precision import PRECISIONS
 from tinynet.layers import Conv2d, Layer, Linear, ReLU, Sequential
@@ -15,14 +15,14 @@ class Block(Layer):
 
 
 def test_set_precision_reaches_every_layer_inside():
-    net = Sequential(Block(), Sequential({"fc": Linear(4, 2, precision="tf32")}))
-    assert [layer.precision for _, layer in net.named_layers() if hasattr(layer, "precision")] == [
+    net = Sequential(Block(), Sequential({"fc": using(Linear(4, 2), precision="tf32")}))
+    assert [layer.precision for _, layer in net.named_layers() if hasattr(layer, "weight")] == [
         "fp32",
         "fp32",
         "tf32",
     ]
     assert net.set_precision("bf16") is net
-    assert [layer.precision for _, layer in net.named_layers() if hasattr(layer, "precision")] == ["bf16"] * 3
+    assert [layer.precision for _, layer in net.named_layers() if hasattr(layer, "weight")] == ["bf16"] * 3
     assert copy.deepcopy(net)[0].own.precision == "bf16"
     net[0].set_precision("fp32")
     assert net[0].own.precision == "fp32"
@@ -33,11 +33,11 @@ def test_set_precision_reaches_every_layer_inside():
 @pytest.mark.parametrize("precision", ["fp16", "FP32", "", None, 32])
 def test_an_unknown_precision(precision):
     expected = f"expected a precision out of {PRECISIONS}, got {precision!r}"
-    layer = Linear(3, 4, precision="tf32")
+    layer = using(Linear(3, 4), precision="tf32")
     net = Sequential({"fc": layer})
     for call, who in (
-        (lambda: Conv2d(1, 2, 3, precision=precision), "Conv2d"),
-        (lambda: Linear(3, 4, precision=precision), "Linear"),
+        (lambda: using(Conv2d(1, 2, 3), precision=precision), "Conv2d"),
+        (lambda: using(Linear(3, 4), precision=precision), "Linear"),
         (lambda: setattr(layer, "precision", precision), "Linear 'fc'"),
         (lambda: net.set_precision(precision), "Sequential"),
         (lambda: ReLU().set_precision(precision), "ReLU"),
@@ -48,6 +48,6 @@ def test_an_unknown_precision(precision):
 
 def test_it_is_shown_where_it_is_not_the_default():
     assert "precision" not in repr(alexnet_mini())
-    assert repr(Linear(3, 4, precision="bf16")) == "Linear(3, 4, precision='bf16')"
-    assert repr(Conv2d(1, 2, 3, precision="tf32")).endswith(", padding=(0, 0), precision='tf32')")
+    assert repr(using(Linear(3, 4), precision="bf16")) == "Linear(3, 4, precision='bf16')"
+    assert repr(using(Conv2d(1, 2, 3), precision="tf32")).endswith(", padding=(0, 0), precision='tf32')")
     assert repr(alexnet_mini().set_precision("tf32")).count("precision='tf32'") == 8

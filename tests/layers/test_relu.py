@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 from checks import error_text, forward_backward
-from hypothesis import example, given, settings
+from hypothesis import example, given
+from implementations import backward, every_implementation, everywhere, forward, gradchecked
 from strategies import Filling, fillings, shapes
 
 from tinynet import gradcheck
@@ -9,9 +10,11 @@ from tinynet.errors import GradcheckError
 from tinynet.layers import ReLU
 
 
-@given(shapes, fillings)
-@example((1, 3, 4, 5), Filling(np.float32, "negative strides", "transposed"))
-@example((2, 3, 4, 5), Filling(np.float64, "batch innermost", "Fortran order"))
+@every_implementation(
+    given(shapes, fillings),
+    example((1, 3, 4, 5), Filling(np.float32, "negative strides", "transposed")),
+    example((2, 3, 4, 5), Filling(np.float64, "batch innermost", "Fortran order")),
+)
 def test_agrees_with_the_definition(shape, filling):
     x = filling.distinct_x(shape)
     y, dx, _ = forward_backward(ReLU(), x, filling.dy)
@@ -21,19 +24,22 @@ def test_agrees_with_the_definition(shape, filling):
         assert dx[index] == (dy[index] if x[index] > 0 else 0)
 
 
-@settings(max_examples=10)
-@given(shapes, fillings)
+@every_implementation(
+    given(shapes, fillings),
+    share=0.25,
+)
 def test_gradcheck(shape, filling):
     x = filling.distinct_x(shape)
-    report = gradcheck(ReLU(), x, max_checks=30)
+    report = gradchecked(ReLU(), x, max_checks=30)
     assert report.kinks == []
     assert report.checked["x"] == min(30, x.size)
 
 
+@everywhere
 def test_the_slope_at_zero_is_zero():
     layer = ReLU()
-    assert np.array_equal(layer(np.array([-1.0, -0.0, 0.0, 2.0])), [0, 0, 0, 2])
-    assert np.array_equal(layer.backward(np.full(4, 3.0)), [0, 0, 0, 3])
+    assert np.array_equal(forward(layer, np.array([-1.0, -0.0, 0.0, 2.0])), [0, 0, 0, 2])
+    assert np.array_equal(backward(layer, np.full(4, 3.0)), [0, 0, 0, 3])
 
 
 def test_gradcheck_reports_a_kink_and_checks_the_rest():

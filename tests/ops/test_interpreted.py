@@ -10,9 +10,9 @@ from strategies import numbers
 
 from tinynet import ops
 from tinynet.data import drawing as scenes
+from tinynet.layers.windows import window_output
 from tinynet.ops import augment, drawing, dropout, elementwise, im2col, lrn, max_pool, philox, softmax_ce
 from tinynet.ops.conv import panels
-from tinynet.ops.window import window_output
 
 X = numbers((2, 4, 5, 6))
 SIZES = (3, 2), (2, 1), (1, 2), (1, 2)

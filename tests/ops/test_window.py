@@ -4,7 +4,8 @@ from checks import error_text
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tinynet.ops.window import checked_pair, window_output
+from tinynet.checks import checked_pair
+from tinynet.layers.windows import window_output
 
 few = st.integers(1, 4)
 pairs = st.tuples(few, few)

@@ -6,6 +6,7 @@ from fast_conv import Case, variances
 from strategies import numbers
 
 from tinynet.backend.device import to_cpu
+from tinynet.fast.conv2d import path
 from tinynet.inspect.features import activations
 from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU, Sequential
 from tinynet.losses import SoftmaxCE
@@ -93,7 +94,7 @@ def rounding(net, shape, dtype=np.float64, logits=1.0):
         if isinstance(layer, Conv2d):
             N, C, H, W = shape
             case = Case(N, C // layer.groups, layer.out_channels // layer.groups, H, W, *layer.window, layer.groups)
-            y, dx, dweight = variances(case, layer.path(shape) == "winograd")
+            y, dx, dweight = variances(case, path(layer, shape) == "winograd")
         elif isinstance(layer, Linear):
             y, dx, dweight = (deviation(n) ** 2 for n in (*layer.weight.shape[::-1], shape[0]))
         elif isinstance(layer, LRN):

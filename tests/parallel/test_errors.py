@@ -75,7 +75,8 @@ def test_nan_is_named_by_the_layer_that_made_it():
     with pytest.raises(NonFiniteError, match=r"Conv2d 'conv2': gave NaN or infinity as its output.*in tower 2 of 2"):
         net(numbers(SHAPE))
     net = small(TWO)
-    failing(net.towers[0].layers["conv3"], "check_finite", NonFiniteError("Conv2d 'conv3'", "expected finite numbers"))
+    refused = NonFiniteError("Conv2d 'conv3'", "expected finite numbers")
+    failing(net.towers[0].layers["conv3"], "check_input", refused)
     with pytest.raises(NonFiniteError) as caught:
         net(numbers(SHAPE))
     assert caught.value.layer == "MaxPool 'pool2'"

@@ -2,9 +2,11 @@
 
 import copy
 import pickle
+import types
 
 import numpy as np
 import pytest
+from checks import error_text
 from safetensors.numpy import load_file
 from strategies import numbers
 
@@ -24,6 +26,7 @@ from parallel.nets import (
     trained,
 )
 from tinynet import data, summary
+from tinynet.fast.conv2d import path
 from tinynet.inspect.features import activations, features
 from tinynet.losses import SoftmaxCE
 from tinynet.models import alexnet, alexnet_mini
@@ -136,18 +139,41 @@ def test_settings_changed_after_the_cut_are_the_parts_too():
     assert "dx" not in expected
     assert_alike(got, expected, FORWARD, STEP)
     for tower in net.towers:
-        assert tower.layers["conv2"].path(SHAPE) == "im2col"
+        assert path(tower.layers["conv2"], SHAPE) == "im2col"
         assert (tower.layers["conv2"].groups, tower.layers["lrn1"].groups) == (1, 1)
 
 
-def test_a_forward_put_in_a_whole_layers_place_is_not_the_parts():
-    """It would compute with the whole layer, for all towers."""
-    expected, net = one_step(small(TWO), numbers(SHAPE), LABELS), small(TWO)
-    for name in ("relu1", "pool1", "drop6"):
-        for method in ("forward", "backward"):
-            setattr(net[name], method, getattr(net[name], method))
+PATCHED = [(name, method) for name in ("relu1", "pool1", "drop6") for method in ("forward", "backward")]
+
+
+def noted(seen, method, function):
+    def call(self, array):
+        seen.append((self.name, method, self.part))
+        return function(self, array)
+
+    return call
+
+
+@pytest.mark.filterwarnings("ignore::tinynet.errors.RunsPlainWarning")
+def test_a_method_put_in_a_whole_layers_place_is_one_of_its_parts():
+    """Bound to the whole layer it would compute with that, for all towers."""
+    expected, net, seen = one_step(small(TWO), numbers(SHAPE), LABELS), small(TWO), []
+    for name, method in PATCHED:
+        setattr(net[name], method, types.MethodType(noted(seen, method, getattr(type(net[name]), method)), net[name]))
     got = one_step(net, numbers(SHAPE), LABELS)
-    assert all(np.array_equal(got[what], array) for what, array in expected.items())
+    assert sorted(seen) == sorted((*patched, (t, 2)) for patched in PATCHED for t in range(2))
+    assert_alike(got, expected, FORWARD, STEP)
+
+
+@pytest.mark.filterwarnings("ignore::tinynet.errors.RunsPlainWarning")
+@pytest.mark.parametrize(("name", "method"), PATCHED)
+def test_a_closure_over_a_whole_layer_is_refused(name, method):
+    net = small(TWO)
+    own = getattr(net[name], method)
+    setattr(net[name], method, lambda array: own(array))
+    text = error_text(lambda: one_step(net, numbers(SHAPE), LABELS), ValueError)
+    assert text.startswith(f"{net[name]}: expected a part of this layer, which computes in its tower")
+    assert "types.MethodType(function, layer)" in text
 
 
 @pytest.mark.parametrize(("towers", "devices"), [(2, TWO), (4, FOUR)])

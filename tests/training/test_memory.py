@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from checks import using
 from strategies import numbers
 
 from tinynet.backend import buffers
@@ -19,7 +20,12 @@ def training():
     """A function that trains one step, of a net in which every large array comes from `buffers`."""
     net = Sequential(
         *(Conv2d(3, 16, 5, stride=2, padding=2), ReLU(), LRN(5, 0.5, groups=2), MaxPool(3, 2)),
-        *(Conv2d(16, 32, 3, padding=1, groups=2), ReLU(), Conv2d(32, 32, 3, padding=1, algorithm="panels"), ReLU()),
+        *(
+            Conv2d(16, 32, 3, padding=1, groups=2),
+            ReLU(),
+            using(Conv2d(32, 32, 3, padding=1), algorithm="panels"),
+            ReLU(),
+        ),
         *(Flatten(), Dropout(0.5), Linear(32 * 7 * 7, 64), ReLU(), Linear(64, 10)),
     )
     net.input_grad = False

@@ -7,34 +7,20 @@ import functools
 import importlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from tinynet.backend import buffers
+from tinynet.checks import device_of
 from tinynet.errors import DeviceError, DeviceMemoryError
 
 OLDEST = 70  # compute capability of the GPUs that the kernels are made for: Volta, 2017
 # CuPy by its own name: what PyPI has as "tinynet" is another project
 this_thread = threading.local()  # .recording: the `tinynet.backend.cuda_graph.Recorded` that is being made, if any
 INSTALL = "pip install 'cupy-cuda12x[ctk]>=14.2', or 'cupy-cuda13x[ctk]>=14.2' for CUDA 13"
-
-
-def device_of(array: Any) -> str:
-    """ "cpu" for a NumPy array, "cuda:K" for a CuPy array on device K. The array's type decides: no GPU is probed.
-
-    Raises TypeError for anything that is not an array.
-    """
-    kind = type(array).__module__.partition(".")[0]
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError("expected a plain NumPy array, got a masked one, whose mask would be lost; use .filled(value)")
-    if kind == "numpy" and hasattr(array, "dtype"):
-        return "cpu"
-    if kind == "cupy":
-        return f"cuda:{array.device.id}"
-    raise TypeError(f"expected a NumPy array, got {type(array).__name__}")
 
 
 def checked_device(name: str) -> str:
@@ -236,6 +222,18 @@ def _in_memory(make: Any, shape: Sequence[int], dtype: DTypeLike, device: str) -
             raise out_of_memory(f"an array of shape {tuple(shape)}, {np.dtype(dtype)}", device, error) from error
 
     return call
+
+
+@contextlib.contextmanager
+def computing(device: str, who: str) -> Iterator[None]:
+    """Inside, array code computes on this GPU, with DeviceMemoryError for CuPy's own error."""
+    with on(device):
+        try:
+            yield
+        except DeviceMemoryError:
+            raise
+        except MemoryError as error:
+            raise out_of_memory(who, device, error) from error
 
 
 def out_of_memory(wanted: str, device: str, error: BaseException) -> DeviceError:

@@ -1,14 +1,17 @@
 """What the program says on the screen, beside the lines of the training itself."""
 
+import contextlib
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from tinynet.errors import RunsPlainWarning
 from tinynet.training.progress import say
 
 SHOWN = 10  # skipped files that are named on the screen
@@ -54,6 +57,22 @@ def other_commands() -> tuple[str, ...]:
 
 def warn(text: str) -> None:
     say(f"{PROGRAM.get().name}: warning: {one_line(text)}", error=True)
+
+
+@contextlib.contextmanager
+def in_one_line() -> Iterator[None]:
+    """Inside, tinynet's own warnings are lines of the program, without the place in the source."""
+    elsewhere = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, RunsPlainWarning):
+            warn(str(message))
+        else:
+            elsewhere(message, category, *place, **options)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def fail(text: str) -> int:

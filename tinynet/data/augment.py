@@ -15,10 +15,10 @@ import numpy as np
 
 from tinynet import random
 from tinynet.backend.device import device_of, on, to_device
+from tinynet.checks import Pair
 from tinynet.data.dataset import Dataset
 from tinynet.mode import is_plain
 from tinynet.ops import augment as compiled
-from tinynet.ops.window import Pair
 
 MAX_PICTURES = 10_000  # that colour_components looks at
 CHUNK = 1 << 17  # pixels it holds at a time

@@ -10,9 +10,9 @@ import numpy as np
 
 from tinynet import random
 from tinynet.backend.device import checked_device, to_device
+from tinynet.checks import Pair
 from tinynet.data.augment import View, Whole, crops
 from tinynet.data.dataset import Dataset
-from tinynet.ops.window import Pair
 
 Batch = tuple[np.ndarray, np.ndarray]
 Numbers = Sequence[float] | np.ndarray

@@ -42,7 +42,7 @@ def activations(model: Layer, x: np.ndarray, layers: Sequence[str] | None = None
         for name, layer in _leaves(model):
             if len(kept) == len(wanted):
                 break
-            x = layer.forward(x)
+            x = layer(x)
             if name in wanted:
                 kept[name] = to_cpu(x)
     return kept

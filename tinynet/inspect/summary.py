@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tinynet.layers.conv2d import Conv2d
+from tinynet.checks import Pair
 from tinynet.layers.flatten import Flatten
 from tinynet.layers.layer import Layer
 from tinynet.layers.linear import Linear
+from tinynet.layers.passes import how
 from tinynet.layers.sequential import Sequential
-from tinynet.ops.window import Pair
 from tinynet.parallel import Split
 
 COLUMNS = (
@@ -23,7 +23,7 @@ COLUMNS = (
     "activations",
     "receptive field",
     "unused border",
-    "path",
+    "runs",
 )
 
 
@@ -31,8 +31,9 @@ COLUMNS = (
 class Row:
     """One layer. `activations` is the number of values in its output, batch included (4 bytes each in float32);
     `receptive_field` the (height, width) in input pixels that one output value depends on, None where it is the whole
-    picture; `unused_border` the rows at the bottom and columns at the right of its input that no window reads; `path`
-    how a convolution is computed at this batch size, see `Conv2d.path`."""
+    picture; `unused_border` the rows at the bottom and columns at the right of its input that no window reads; `runs`
+    which lines compute it, see `tinynet.layers.passes.how`: "fast", of a convolution with the algorithm for this batch
+    size ("fast: winograd"), or "plain", with the reason if a layer is no longer what its fast twin was written for."""
 
     name: str
     layer: Layer
@@ -42,7 +43,7 @@ class Row:
     activations: int
     receptive_field: Pair | None
     unused_border: Pair = (0, 0)
-    path: str = ""
+    runs: str = ""
 
     def cells(self) -> tuple[str, ...]:
         """The row as text, in the order of COLUMNS."""
@@ -55,7 +56,7 @@ class Row:
             f"{self.activations:,}",
             "all" if self.receptive_field is None else _times(self.receptive_field),
             _times(self.unused_border) if any(self.unused_border) else "",
-            self.path,
+            self.runs,
         )
 
 
@@ -137,8 +138,8 @@ def summary(model: Layer, input_shape: Sequence[int]) -> Summary:
             seen = None
         parameters = sum(parameter.size for parameter in layer.parameters())
         activations = 0 if isinstance(layer, Flatten) else math.prod(output_shape)  # Flatten makes no new values
-        path = layer.path(shape) if isinstance(layer, Conv2d) else ""
-        result.rows.append(Row(name, layer, output_shape, parameters, macs, activations, seen, unused, path))
+        runs = how(layer, shape)
+        result.rows.append(Row(name, layer, output_shape, parameters, macs, activations, seen, unused, runs))
         shape = output_shape
     return result
 

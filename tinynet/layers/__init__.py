@@ -10,7 +10,7 @@ from tinynet.layers.max_pool import MaxPool
 from tinynet.layers.parameter import Parameter
 from tinynet.layers.relu import ReLU
 from tinynet.layers.sequential import Sequential
-from tinynet.ops.im2col import col2im, im2col
+from tinynet.layers.windows import col2im, im2col
 
 __all__ = [
     "LRN",

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinynet.backend.device import (
-    checked_device,
-    cpu_copy,
-    device_of,
-    to_device,
-    zeros,
-)
+from tinynet.backend.device import checked_device, cpu_copy, cupy, to_device, zeros
 from tinynet.backend.precision import checked_precision
+from tinynet.checks import FLOATS, device_of, is_on_a_gpu
 from tinynet.errors import BackwardBeforeForwardError, NonFiniteError
-from tinynet.layers.parameter import FLOATS, Parameter
-from tinynet.ops.elementwise import all_finite
+from tinynet.layers import passes
+from tinynet.layers.parameter import Parameter
 
 Size = int | str  # of one axis: a number that must match, or a letter for any
+SETTINGS = {"algorithm": "auto", "precision": "fp32"}  # for the fast twins: repr shows what is not as here
 
 
 class Layer:
@@ -30,8 +27,9 @@ class Layer:
     A new layer is a class with these two methods. Whatever Parameter or Layer it keeps as an attribute is found by
     `parameters`, `state_dict`, `train` and the others below; `__init__` need not be called.
 
-    Conv2d and Linear make backward of two more methods, backward_weight(dy), which adds to .grad, and
-    backward_input(dy), which gives dx: where others wait for dx (`tinynet.parallel`), it comes first.
+    The methods are the lesson: who calls `layer.forward(x)` or `layer.backward(dy)` runs their lines. A net's passes,
+    and `layer(x)`, may take a fast twin that gives the same numbers up to rounding (`tinynet.fast`), unless the layer
+    is no longer what the twin was written for, or `tinynet.plain()` holds.
     """
 
     name = ""  # given by the Sequential that holds the layer: "conv1"
@@ -39,6 +37,18 @@ class Layer:
     window: Any = None  # (kernel_size, stride, padding, dilation), four pairs, of a layer that slides a window
     preprocessing: Any = None  # of a run's net: what lies between a picture and x (`tinynet.load_run`)
     input_grad = True  # False: backward may return None, for the first layer of a net, whose dx nobody reads
+    part = 0, 1  # (t, T): this is part t of T equal parts of a whole layer, cut along axis 1 (`tinynet.parallel`)
+    algorithm = SETTINGS["algorithm"]  # of a convolution's fast twin: see `tinynet.fast.conv2d`
+    _precision = SETTINGS["precision"]
+    _as_written: ClassVar[dict[str, Any]] = {}  # the functions of a class's own statement, by name
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Lets forward and backward run on the device of their arrays, and notes the class's functions as they are
+        written, so that one put in their place later is noticed."""
+        super().__init_subclass__(**options)
+        for name in {"forward", "backward"} & vars(cls).keys():
+            setattr(cls, name, _on_its_device(vars(cls)[name]))
+        cls._as_written = {name: value for name, value in vars(cls).items() if callable(value)}
 
     def __setattr__(self, key: str, value: Any) -> None:
         parts = {f"{key}.{i}": item for i, item in enumerate(value)} if isinstance(value, list) else {key: value}
@@ -57,7 +67,7 @@ class Layer:
         )
 
     def __call__(self, *args: Any) -> Any:
-        return self.forward(*args)
+        return passes.forward(self, *args)
 
     def placed(self, x: np.ndarray) -> np.ndarray:
         """x on the device where this layer computes: itself, or a copy."""
@@ -69,7 +79,7 @@ class Layer:
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of y for an x of `shape`; ValueError if x would not fit. A layer that does not say is tried out."""
-        return copy.deepcopy(self).eval().forward(zeros(shape, np.float32, self.device or "cpu")).shape
+        return copy.deepcopy(self).eval()(zeros(shape, np.float32, self.device or "cpu")).shape
 
     def macs(self, shape: tuple[int, ...]) -> int:
         """Multiply-accumulates of one forward for an x of `shape`; only products with weights count."""
@@ -81,9 +91,13 @@ class Layer:
     def saved(self) -> Any:
         """What forward kept for backward: one tuple. BackwardBeforeForwardError if read before any forward."""
         try:
-            return self.__dict__["_saved"]
+            kept = self.__dict__["_saved"]
         except KeyError:
+            self._check_not_in_parts()
             raise BackwardBeforeForwardError(f"{self}: backward came before forward; call forward(x) first") from None
+        if isinstance(kept, Later):
+            kept = self.__dict__["_saved"] = kept.make()
+        return kept
 
     @saved.setter
     def saved(self, kept: Any) -> None:
@@ -91,17 +105,32 @@ class Layer:
 
     # checks
 
+    @property
+    def xp(self) -> Any:
+        """numpy, or cupy if the last x was on a GPU: what makes arrays beside it."""
+        return np if self.__dict__.get("_where", "cpu") == "cpu" else cupy()
+
     def check_input(self, x: np.ndarray, shape: tuple[Size, ...] | None = None, finite: bool = True) -> None:
         """Raises TypeError unless x is a float32 or float64 array, ValueError unless it has the `shape`, in which a
-        letter stands for any size, and NonFiniteError, unless finite=False, if it holds NaN or infinity."""
+        letter stands for any size, and NonFiniteError, unless finite=False, if it holds NaN or infinity. On a GPU an
+        answer would make the host wait at every layer: NaN goes on to the loss, which the trainer looks at."""
         self.__dict__.pop("_saved", None)  # of an earlier forward: should this one fail, backward must not use it
-        self._check_array("x", x, shape)
+        self._check_not_in_parts()
+        self.__dict__["_where"] = self._check_array("x", x, shape)
         if finite:
             self.check_finite(x)
 
+    def _check_not_in_parts(self) -> None:
+        if "_in_parts" in self.__dict__:
+            raise ValueError(
+                f"{self}: expected a part of this layer, which computes in its tower, got the whole layer: a function "
+                "in the place of one of its methods takes the part as its self, types.MethodType(function, layer); "
+                "whole() of a split net is a copy on one device"
+            )
+
     def check_finite(self, x: np.ndarray) -> None:
-        """Raises NonFiniteError if x holds NaN or infinity."""
-        if not all_finite(x):
+        """Raises NonFiniteError if x, which is on the CPU, holds NaN or infinity."""
+        if isinstance(x, np.ndarray) and not np.isfinite(x).all():
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
             raise NonFiniteError(str(self), f"expected finite numbers in x, got {x[index]} at index {index}")
 
@@ -109,7 +138,8 @@ class Layer:
         """Raises TypeError or ValueError unless dy is a float array of y's shape."""
         self._check_array("dy", dy, shape)
 
-    def _check_array(self, what: str, array: np.ndarray, shape: tuple[Size, ...] | None) -> None:
+    def _check_array(self, what: str, array: np.ndarray, shape: tuple[Size, ...] | None) -> str:
+        """The array's device."""
         try:
             where = device_of(array)
         except TypeError as error:
@@ -124,6 +154,7 @@ class Layer:
                 f"{self}: expected {what} of dtype float32 or float64, got {array.dtype}; use .astype(np.float32)"
             )
         self.check_shape(what, array.shape, shape)
+        return where
 
     def check_shape(self, what: str, got: tuple[int, ...], expected: tuple[Size, ...] | None) -> None:
         """Raises ValueError unless `got` matches `expected` (None: any), has an axis and no axis of length 0."""
@@ -193,13 +224,25 @@ class Layer:
             child.at_step(step)
         return self
 
+    @property
+    def precision(self) -> str:
+        """ "fp32", "tf32x3", "tf32" or "bf16": of this layer's products on a GPU, see `tinynet.backend.precision`. The
+        CPU computes in full precision. Raises ValueError for any other name."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        self._precision = checked_precision(precision, str(self))
+
     def set_precision(self, precision: str) -> Self:
-        """Let every Conv2d and Linear inside compute in "fp32" (the default), "tf32x3", "tf32" or "bf16" when on a GPU:
-        see `tinynet.backend.precision`.
+        """Let every layer inside that has a matrix of weights, as Conv2d and Linear do, compute in "fp32" (the
+        default), "tf32x3", "tf32" or "bf16" when on a GPU: see `tinynet.backend.precision`.
 
         Raises ValueError for any other name.
         """
         checked_precision(precision, str(self))
+        if any(isinstance(value, Parameter) and len(value.shape) > 1 for _, value in self._parts()):
+            self.precision = precision
         for child in self.children().values():
             child.set_precision(precision)
         return self
@@ -265,4 +308,29 @@ class Layer:
         return ""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.options()})"
+        values = {name: getattr(self, name) for name in SETTINGS}
+        more = [f"{name}={value!r}" for name, value in values.items() if value != SETTINGS[name]]
+        return f"{type(self).__name__}({', '.join([self.options()] * bool(self.options()) + more)})"
+
+
+def _on_its_device(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method itself; with arrays of a GPU, on that one, as CuPy wants it. backward() of a loss: on its x's."""
+
+    @functools.wraps(method)
+    def run(self: Layer, *args: Any, **options: Any) -> Any:
+        given = *args, *options.values()
+        if given and isinstance(given[0], np.ndarray):
+            self.__dict__["_where"] = "cpu"
+        elif self.__dict__.get("_where", "cpu") != "cpu" or any(map(is_on_a_gpu, given)):
+            with passes.at_home(self, given):
+                return method(self, *args, **options)
+        return method(self, *args, **options)
+
+    return run
+
+
+class Later:
+    """A `saved` that is made when it is first read: what a fast twin keeps where hardly anybody will ask for it."""
+
+    def __init__(self, make: Callable[[], tuple[Any, ...]]):
+        self.make = make

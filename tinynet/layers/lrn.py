@@ -1,8 +1,6 @@
-import math
-
+from tinynet.checks import checked_normalisation
 from tinynet.layers.layer import Layer
-from tinynet.ops.lrn import lrn_backward, lrn_forward
-from tinynet.ops.window import checked_counts
+from tinynet.layers.windows import channel_window_sum
 
 
 class LRN(Layer):
@@ -28,31 +26,27 @@ class LRN(Layer):
     """
 
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1):
-        if not isinstance(size, int) or size < 1 or size % 2 == 0:
-            raise ValueError(f"LRN: expected an odd size, a window with a centre; got {size}")
-        checked_counts("LRN", groups=groups)
-        if not (0 < k < math.inf and 0 <= alpha < math.inf and math.isfinite(beta)):
-            raise ValueError(
-                f"LRN: expected k > 0 and alpha >= 0, so that scale > 0, and a finite beta; got k={k}, alpha={alpha}, "
-                f"beta={beta}"
-            )
-        self.size, self.alpha, self.beta, self.k, self.groups = size, alpha, beta, k, groups
-
-    @property
-    def normalisation(self):
-        """(size, alpha, beta, k, groups)."""
-        return self.size, self.alpha, self.beta, self.k, self.groups
+        self.size, self.alpha, self.beta, self.k, self.groups = checked_normalisation(
+            "LRN", size, alpha, beta, k, groups
+        )
 
     def forward(self, x):
         self.check_input(x)
         self.output_shape(x.shape)  # raises unless groups divides the channels
         self.saved = (x,)
-        return lrn_forward(x, *self.normalisation)
+        return x * self.scale(x) ** -self.beta
 
     def backward(self, dy):
         (x,) = self.saved
         self.check_dy(dy, x.shape)
-        return lrn_backward(x, dy, *self.normalisation)
+        scale = self.scale(x)  # made anew: cheaper than to keep
+        # each x_j also sits in its neighbours' denominators: the same window, run backwards (odd sizes only)
+        spread = channel_window_sum(dy * x * scale ** (-self.beta - 1), self.size, self.groups)
+        return dy * scale**-self.beta - 2 * self.alpha * self.beta * x * spread
+
+    def scale(self, x):
+        """k + alpha * S, of x's shape."""
+        return self.k + self.alpha * channel_window_sum(x * x, self.size, self.groups)
 
     def output_shape(self, shape):
         self.check_shape("x", shape, ("N", "C", "H", "W"))

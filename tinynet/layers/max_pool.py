@@ -1,6 +1,8 @@
+import numpy as np
+
+from tinynet.checks import Pair, checked_pool_window
 from tinynet.layers.layer import Layer
-from tinynet.ops.max_pool import max_pool, max_pool_backward, max_pool_forward
-from tinynet.ops.window import Pair, checked_pair, window_output
+from tinynet.layers.windows import padded, taps, window_output
 
 
 class MaxPool(Layer):
@@ -23,36 +25,41 @@ class MaxPool(Layer):
         padding: int | Pair = 0,
         ceil_mode: bool = False,
     ):
-        kernel_size = checked_pair("MaxPool", "kernel_size", kernel_size, 1)
-        stride = kernel_size if stride is None else checked_pair("MaxPool", "stride", stride, 1)
-        padding = checked_pair("MaxPool", "padding", padding, 0)
-        if any(2 * p > k for p, k in zip(padding, kernel_size, strict=True)):
-            raise ValueError(f"MaxPool: expected padding of at most half of kernel_size {kernel_size}, got {padding}")
-        self.window = kernel_size, stride, padding, (1, 1)
+        self.window = checked_pool_window("MaxPool", kernel_size, stride, padding)
         self.ceil_mode = ceil_mode
 
     def forward(self, x):
         self.check_input(x)
-        output = self.output_shape(x.shape)[2:]
-        if not self.training:
-            self.saved = x.shape, None, x
-            return max_pool(x, output, *self.window[:3])
-        y, place = max_pool_forward(x, output, *self.window[:3])
-        self.saved = x.shape, place, None
+        shape = self.output_shape(x.shape)
+        (KH, KW), stride, padding, _ = self.window
+        pictures = padded(x, shape[2:], (KH, KW), stride, padding, value=-np.inf)
+        y = np.full_like(x, -np.inf, shape=shape)
+        place = np.zeros_like(x, shape=shape, dtype=np.int32)  # which kh*KW + kw of its window each maximum was
+        for kh, kw, rows, columns in taps(shape[2:], (KH, KW), stride):
+            value = pictures[:, :, rows, columns]
+            wins = value > y  # not >=: the first among equals stays
+            place = np.where(wins, kh * KW + kw, place)
+            y = np.maximum(y, value)
+        self.saved = x.shape, place
         return y
 
     def backward(self, dy):
-        shape, place, x = self.saved
-        output = self.output_shape(shape)
-        self.check_dy(dy, output)
-        if place is None:  # forward ran in evaluation mode, where nobody but a picture of the gradient asks for it
-            place = max_pool_forward(x, output[2:], *self.window[:3])[1]
-        return max_pool_backward(dy, place, shape[2:], *self.window[:3])
+        (N, C, H, W), place = self.saved
+        shape = self.output_shape((N, C, H, W))
+        self.check_dy(dy, shape)
+        (KH, KW), stride, padding, _ = self.window
+        dx = padded(np.zeros_like(dy, shape=(N, C, H, W)), shape[2:], (KH, KW), stride, padding)
+        for kh, kw, rows, columns in taps(shape[2:], (KH, KW), stride):
+            dx[:, :, rows, columns] += np.where(place == kh * KW + kw, dy, 0)
+        return dx[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W]
 
     def output_shape(self, shape):
         self.check_shape("x", shape, ("N", "C", "H", "W"))
-        OH, OW = window_output(str(self), shape[2:], *self.window, self.ceil_mode)  # type: ignore[call-arg]
-        return (*shape[:2], OH, OW)
+        kernel_size, stride, padding, dilation = self.window
+        return (
+            *shape[:2],
+            *window_output(str(self), shape[2:], kernel_size, stride, padding, dilation, self.ceil_mode),
+        )
 
     def options(self):
         kernel_size, stride, padding, _ = self.window

@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinynet.backend.device import as_type, assign, device_of, fill_with_zeros
-from tinynet.ops.elementwise import add_to
-from tinynet.ops.matmul import matmul
-
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+from tinynet.backend.device import as_type, assign, on
+from tinynet.checks import FLOATS, device_of
 
 
 class Parameter:
@@ -59,7 +56,8 @@ class Parameter:
     @property
     def grad(self) -> np.ndarray:
         if self._grad_is_zero:
-            fill_with_zeros(self._grad)
+            with on(self.device):
+                self._grad.fill(0)
             self._grad_is_zero = False
         return self._grad
 
@@ -71,21 +69,22 @@ class Parameter:
         """Set the gradient to zero."""
         self._grad_is_zero = True
 
+    def of_type(self, dtype: DTypeLike) -> np.ndarray:
+        """data in this dtype: itself, or a copy."""
+        return self.data.astype(dtype, copy=False)
+
     def add_to_grad(self, gradient: np.ndarray) -> None:
         """grad += gradient, on whichever device they are."""
-        add_to(self.grad, gradient)
+        with on(self.device):
+            self.grad += gradient
 
-    def add_product_to_grad(self, a: np.ndarray, b: np.ndarray, precision: str = "fp32") -> None:
-        """grad += a @ b; just after a zero_grad the product goes straight to its place. precision: on a GPU."""
-        if (
-            self._grad_is_zero
-            and self._grad.dtype == np.result_type(a.dtype, b.dtype)
-            and self._grad.flags.c_contiguous
-        ):
-            matmul(a, b, out=self._grad, precision=precision)
-            self._grad_is_zero = False
-        else:
-            self.add_to_grad(matmul(a, b, precision=precision))
+    def fresh_grad(self, dtype: DTypeLike) -> np.ndarray | None:
+        """The array of grad for somebody who writes the whole of it, just after a zero_grad, if it has this dtype and
+        is in C order; else None. It counts as written from now on."""
+        if not (self._grad_is_zero and self._grad.dtype == dtype and self._grad.flags.c_contiguous):
+            return None
+        self._grad_is_zero = False
+        return self._grad
 
     @property
     def shape(self) -> tuple[int, ...]:

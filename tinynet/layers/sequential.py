@@ -1,14 +1,15 @@
 from collections.abc import Iterator, Mapping
 
 from tinynet.errors import NonFiniteError
-from tinynet.fast.fused import backward_steps, forward_steps
 from tinynet.layers.layer import Layer
-from tinynet.ops.elementwise import all_finite
+from tinynet.layers.passes import all_finite, backward_steps, forward_steps
 
 
 class Sequential(Layer):
-    """y = layer_k(... layer_2(layer_1(x))); backward goes through the layers in reverse order: the chain rule. Some
-    neighbours are computed in one pass over memory, with the same result (`tinynet.fast.fused`).
+    """y = layer_k(... layer_2(layer_1(x))); backward goes through the layers in reverse order: the chain rule.
+
+    A step is a layer's own forward or backward, or what is put in its place, for one layer or some neighbours
+    (`tinynet.layers.passes`).
 
     Takes layers, which get the names "0", "1", ..., or one dict of names and layers. A name appears in error messages
     and in state_dict ("conv1.weight"). model["conv1"] and model[0] give a layer.

@@ -13,7 +13,7 @@ from tinynet.backend import buffers
 from tinynet.backend.dispatch import with_gpu_twin
 from tinynet.backend.layout import batch_first
 from tinynet.backend.threads import kernel, parallel_for
-from tinynet.ops.window import Pair
+from tinynet.checks import Pair
 
 PADDED = -1  # no pixel's value: stands where a crop reaches over the edge
 ODD = 32  # without it, rows of a power of two of bytes would all meet in a few lines of the cache

@@ -12,7 +12,8 @@ from tinynet.backend import buffers
 from tinynet.backend.dispatch import with_gpu_twin
 from tinynet.backend.layout import batch_first, batch_last
 from tinynet.backend.threads import kernel, parallel_for
-from tinynet.ops.window import Pair, checked_window, window_output
+from tinynet.checks import Pair, checked_window
+from tinynet.layers.windows import window_output
 
 
 @kernel

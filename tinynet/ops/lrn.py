@@ -17,10 +17,11 @@ from tinynet.backend import buffers
 from tinynet.backend.dispatch import with_gpu_twin
 from tinynet.backend.layout import batch_first, batch_last
 from tinynet.backend.threads import kernel, parallel_for
+from tinynet.checks import Pair
 from tinynet.ops.max_pool import index_type
-from tinynet.ops.window import Pair
 
 CACHED = 1 << 15  # values of each buffer: what the second-level cache holds of four of them
+LARGEST_SIZE_ON_A_GPU = 63  # of a window, in the kernels
 GRAIN = 256  # columns a thread, at the least
 
 

@@ -6,7 +6,7 @@ from tinynet.backend import buffers
 from tinynet.backend.dispatch import with_gpu_twin
 from tinynet.backend.layout import batch_first, batch_last
 from tinynet.backend.threads import kernel, parallel_for
-from tinynet.ops.window import Pair
+from tinynet.checks import Pair
 
 FEW = 8  # pictures: below, loops run along a row of one picture and not over the pictures
 

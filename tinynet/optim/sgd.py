@@ -1,12 +1,14 @@
 """Stochastic gradient descent with momentum, as the paper has it."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from types import FunctionType
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tinynet.backend import cuda_graph
 from tinynet.backend.device import assign, cpu_copy, device_of, on, to_cpu, to_device, zeros_like
+from tinynet.errors import RunsPlainWarning
 from tinynet.layers.parameter import Parameter
 from tinynet.mode import is_plain
 from tinynet.ops.elementwise import sgd_steps
@@ -23,6 +25,9 @@ class SGD:
     `lr` may be set at any time. So may `bad`, {GPU: flags of `tinynet.ops.softmax_ce.softmax_ce_wrong`}, that stop all
     updates there. Raises ValueError for a negative or non-finite setting or if there is no parameter.
     """
+
+    _as_written: ClassVar[dict[str, Any]] = {}  # what `tinynet.fast.identity` looks at
+    _told = False
 
     def __init__(
         self, parameters: Iterable[Parameter], lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 5e-4
@@ -58,9 +63,9 @@ class SGD:
         for i, place in enumerate(places):  # the state follows a model that was moved
             self.velocity[i] = to_device(self.velocity[i], place)
         rates, decays = self.rates(), self.decays()
+        many = self._update_each if self.runs_own_lines() else sgd_steps
         for device in dict.fromkeys(places):  # each updates what it holds
             here = [i for i, place in enumerate(places) if place == device]
-            many = sgd_steps if self._has_twin() and not is_plain() else self._update_each
             many(
                 [self._parts[i][1].data for i in here],
                 [self.velocity[i] for i in here],
@@ -80,9 +85,19 @@ class SGD:
         v[...] = self.momentum * v - lr * (decay * w + grad)
         w += v
 
-    def _has_twin(self) -> bool:
-        """Whether `update` is what `sgd_steps` was written for."""
-        return type(self).update is _UPDATE and "update" not in vars(self)
+    def runs_own_lines(self) -> bool:
+        """Whether the lines of `update` run: in plain mode, and where it is not what `sgd_steps` was written for."""
+        if is_plain():
+            return True
+        from tinynet.fast import identity
+
+        written = SGD._as_written["update"]
+        changed = type(self).update is not written or "update" in vars(self) or identity.of(SGD).changed()
+        if changed and not self._told:
+            self._told = True
+            text = "its update runs as it is written, for it is not what the fast one was written for"
+            warnings.warn(f"{type(self).__name__}: {text}", RunsPlainWarning, stacklevel=3)
+        return bool(changed)
 
     def _update_each(
         self,
@@ -96,8 +111,6 @@ class SGD:
     ) -> None:
         """`sgd_steps` by `update`. On a GPU the host does not wait for the flags: the update is made, and taken back
         there if the first of them is set."""
-        if recorded := cuda_graph.recording():
-            lrs = recorded.inputs["rates"]  # whose values are written before each replay
         with on(device_of(ws[0])):
             for w, v, gradient, lr, decay in zip(ws, vs, gradients, lrs, decays, strict=True):
                 before = () if bad is None else (w.copy(), v.copy())
@@ -144,4 +157,4 @@ class SGD:
             assign(v, values)
 
 
-_UPDATE = SGD.update  # as it is written here
+SGD._as_written = {name: value for name, value in vars(SGD).items() if isinstance(value, FunctionType)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,8 +12,9 @@ import numpy as np
 
 from tinynet.backend import device
 from tinynet.backend.cuda_graph import Recorded
-from tinynet.errors import NonFiniteError
+from tinynet.errors import NonFiniteError, RunsPlainWarning
 from tinynet.layers.layer import Layer
+from tinynet.layers.passes import backward, runs_own_lines
 from tinynet.losses.softmax_ce import SoftmaxCE
 from tinynet.ops.elementwise import copy_of
 from tinynet.ops.softmax_ce import softmax_ce_wrong
@@ -51,7 +53,8 @@ class TrainingStep:
     size comes for the second time, and replayed from then on. What a replay must not take from the recording, it reads
     from memory that is written before: x, labels, the step's number for dropout, learning rates. Should anything else
     have changed, an array that was moved, momentum, a layer's mode, the step is run and then recorded anew. Smaller
-    batches are run.
+    batches are run. So is every step while a layer or the loss runs lines of its own (`tinynet.layers.passes.how`): a
+    replay would not run them.
 
     Raises ValueError for graph=True and a model that is not on one GPU.
     """
@@ -69,6 +72,7 @@ class TrainingStep:
         self._recorded: Recorded | None = None
         self._baked: Any = None  # what the recording takes as it is, when the last large batch came
         self._largest = 0
+        self._told = False  # why steps are not recorded
 
     def __call__(self, x: Any, labels: Any, number: int) -> Result:
         places = self._gpus()
@@ -93,7 +97,7 @@ class TrainingStep:
         self.optimizer.zero_grad()
         loss, logits = checked_loss(self.model, self.loss, x, labels)
         with np.errstate(over="ignore", invalid="ignore"):  # the check of the weights says more than NumPy's warnings
-            self.model.backward(self.loss.backward())
+            backward(self.model, backward(self.loss))
             self.optimizer.step()
         return Done(self.model, loss, int((label_ranks(logits, labels) > 0).sum()), logits.shape[1], number + 1)
 
@@ -104,8 +108,13 @@ class TrainingStep:
         logits = self.model(x)
         loss = self.loss(logits, labels)
         device.fill_with_zeros(flags.wrong)
-        softmax_ce_wrong(logits, self.loss.saved[0], loss, flags.wrong, flags.bad[device.device_of(logits)])
-        self.model.backward(self.loss.backward())
+        kept = self.loss.saved
+        if runs_own_lines(self.loss):  # they may keep anything, and give any float
+            whole = device.as_type(labels if hasattr(labels, "dtype") else np.asarray(labels), np.int64)
+            kept = None, device.to_device(whole, device.device_of(logits))
+            loss = device.as_type(loss, np.float64)
+        softmax_ce_wrong(logits, kept, loss, flags.wrong, flags.bad[device.device_of(logits)])
+        backward(self.model, backward(self.loss))
         flags.tell_others()
         self.optimizer.bad = flags.bad
         try:
@@ -116,7 +125,13 @@ class TrainingStep:
         return loss, logits.shape[1]
 
     def _recording(self, where: str, x: Any) -> Recorded | None:
-        """The recording of this step; None if such a step must run once before, to compile what it needs."""
+        """The recording of this step; None if such a step must run once before, to compile what it needs, or if it is
+        not to be recorded."""
+        own: Any = runs_own_lines(self.model) or runs_own_lines(self.loss)
+        if own := own or (self._has_own_update() and type(self.optimizer).__name__):
+            self._recorded = self._baked = None
+            self._tell(own)
+            return None
         baked, before = self._what_is_baked(x), self._baked
         self._baked = baked
         if baked != before:
@@ -147,6 +162,18 @@ class TrainingStep:
         }
         self.model.at_step(0)  # what counts from there is added to inputs["step"]
         return Recorded(lambda: self._work(inputs["x"], inputs["labels"]), where, **inputs)
+
+    def _has_own_update(self) -> bool:
+        """Whether the optimiser's step does anything that a replay would not do again."""
+        optimizer: Any = self.optimizer
+        own = {name for name, value in vars(optimizer).items() if callable(value)}
+        return bool(type(optimizer) is not SGD or own or optimizer.runs_own_lines())
+
+    def _tell(self, own: Any) -> None:
+        if not self._told:
+            self._told = True
+            text = "runs lines of its own, which a CUDA graph would not run again: steps are not recorded, but run"
+            warnings.warn(f"{own} {text}", RunsPlainWarning, stacklevel=2)
 
     def _rates(self) -> np.ndarray:
         return np.array(self.optimizer.rates(), self.optimizer.parameters[0].data.dtype)

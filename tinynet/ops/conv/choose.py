@@ -14,12 +14,12 @@ import numpy as np
 from tinynet.backend import buffers
 from tinynet.backend.dispatch import with_gpu_twin
 from tinynet.backend.layout import batch_first, batch_last
+from tinynet.checks import Pair
 from tinynet.ops.conv import panels, winograd
 from tinynet.ops.conv.cook_toom import POINTS
 from tinynet.ops.conv.panels import Window
 from tinynet.ops.conv.vectors import LANES
 from tinynet.ops.matmul import matmul, one_thread_blas
-from tinynet.ops.window import Pair
 
 ALGORITHMS = ("auto", "winograd", "panels", "im2col")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinynet.backend import buffers
 from tinynet.backend.threads import kernel, parallel_for
-from tinynet.ops.window import Pair
+from tinynet.checks import Pair
 
 PANEL = 1 << 19  # bytes
 WIDTH = 128, 1024  # columns of a panel, at least and at most; a multiple of 16

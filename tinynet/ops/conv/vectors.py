@@ -11,23 +11,31 @@ Here both stand as array code, which says what they compute; `vector_code` makes
 """
 
 import functools
+import importlib.util
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import tinynet
 from tinynet.backend.threads import compiled
 from tinynet.ops.conv.cook_toom import matrix
 
-CODE = Path(__file__).with_name("vector_code.py")  # what a compiled kernel runs in place of these two
+CODE = "tinynet.ops.conv.vector_code"  # what a compiled kernel runs in place of these two
+
+
+def _source(module: str) -> str:
+    """By its loader; where there is none, as beside .pyc files alone, the version of the package stands for it."""
+    spec: Any = importlib.util.find_spec(module)
+    return spec.loader.get_source(module) or tinynet.__version__
+
 
 # which version of the two files: a kernel that calls combine closes over it, so that numba's cache on disk, which knows
 # a kernel by its own file and what it closes over, gives no machine code made by another version
-VERSION = zlib.crc32(Path(__file__).read_bytes() + CODE.read_bytes())
+VERSION = zlib.crc32((_source(__name__) + _source(CODE)).encode())
 LANES = 16  # values of one vector: a whole cache line in float32; the compiler splits it as the processor needs it
 
-vector_kernel: Any = compiled(needs="tinynet.ops.conv.vector_code")  # for kernels that call one of these
+vector_kernel: Any = compiled(needs=CODE)  # for kernels that call one of these
 
 
 def combine(

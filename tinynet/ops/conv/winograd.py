@@ -23,6 +23,7 @@ import numpy as np
 
 from tinynet.backend import buffers
 from tinynet.backend.threads import parallel_for
+from tinynet.checks import Pair
 from tinynet.ops.conv.vectors import LANES
 from tinynet.ops.conv.winograd_loops import (
     gather_dy,
@@ -33,7 +34,6 @@ from tinynet.ops.conv.winograd_loops import (
     transform_kernels,
 )
 from tinynet.ops.elementwise import same_bits
-from tinynet.ops.window import Pair
 
 SPARE = 16  # values between the points' matrices: at equal distances of 2**k they would meet in one cache set
 CHUNK = 1 << 22  # bytes of V and M that one thread works on at a time

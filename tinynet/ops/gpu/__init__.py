@@ -10,7 +10,7 @@ from typing import Any
 from tinynet.backend import device
 from tinynet.backend.buffers import axes_in_memory
 from tinynet.backend.launch import C_TYPE
-from tinynet.ops.window import Pair
+from tinynet.checks import Pair
 
 THREADS = 256  # of a block
 LARGEST_GRID = 65535  # blocks along y and z

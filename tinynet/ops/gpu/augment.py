@@ -7,9 +7,9 @@ import numpy as np
 from tinynet.backend import device
 from tinynet.backend.launch import launch
 from tinynet.backend.layout import batch_first
+from tinynet.checks import Pair
 from tinynet.ops.augment import check_crops
 from tinynet.ops.gpu import same_place
-from tinynet.ops.window import Pair
 
 TILE = 32  # pictures and columns of a block, as the kernel wants it
 BLOCK = TILE, 8

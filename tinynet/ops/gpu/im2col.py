@@ -4,8 +4,9 @@ from typing import Any
 
 from tinynet.backend.launch import launch
 from tinynet.backend.layout import batch_first, batch_last
+from tinynet.checks import Pair, checked_window
+from tinynet.layers.windows import window_output
 from tinynet.ops.gpu import THREADS, blocks, same_place, t, window_numbers
-from tinynet.ops.window import Pair, checked_window, window_output
 
 Sizes = int | Pair
 

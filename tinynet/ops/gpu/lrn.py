@@ -7,12 +7,12 @@ import numpy as np
 
 from tinynet.backend.launch import launch
 from tinynet.backend.layout import batch_first, batch_last
+from tinynet.checks import Pair
 from tinynet.ops.gpu import FULL, THREADS, blocks, pictures_first, same_place, t, window_numbers
 from tinynet.ops.gpu.elementwise import relu_backward
 from tinynet.ops.gpu.max_pool import max_pool_backward, max_pool_forward
-from tinynet.ops.window import Pair
+from tinynet.ops.lrn import LARGEST_SIZE_ON_A_GPU
 
-LARGEST_SIZE = 63  # of a window, in the kernels
 IN_REGISTERS = 5  # the paper's window
 SHORTEST = 16  # walk along the channels
 POOL_THREADS, PIXELS = 512, 4  # of a block of lrn_pool_forward, and pixels of each thread
@@ -50,8 +50,8 @@ def relu_lrn_pool_backward(
 def _launch(name, pictures, size, groups, alpha, beta, k, **args):
     C, columns = len(pictures), pictures[0].size
     size = min(size, 2 * (C // groups) - 1)
-    if size > LARGEST_SIZE:
-        raise ValueError(f"{name}: on a GPU a window is at most {LARGEST_SIZE} channels wide, got {size}")
+    if size > LARGEST_SIZE_ON_A_GPU:
+        raise ValueError(f"{name}: on a GPU a window is at most {LARGEST_SIZE_ON_A_GPU} channels wide, got {size}")
     chunk = _chunk(C, columns, groups)
     instance = IN_REGISTERS if size == IN_REGISTERS else 0
     grid = blocks(columns, most=1 << 20), groups * -(-(C // groups) // chunk)

@@ -6,9 +6,9 @@ import numpy as np
 
 from tinynet.backend.launch import launch
 from tinynet.backend.layout import batch_first, batch_last
+from tinynet.checks import Pair
 from tinynet.ops.gpu import LARGEST_GRID, pictures_first, same_place, t, window_numbers
 from tinynet.ops.max_pool import index_type
-from tinynet.ops.window import Pair
 
 PLACE: dict[Any, str] = {np.uint8: "unsigned char", np.int32: "int"}
 

@@ -36,7 +36,7 @@ def softmax_ce_wrong(logits: Any, kept: Any, loss: Any, wrong: Any, bad: Any) ->
 
 
 def softmax_ce_backward(kept: Any, factor: float) -> Any:
-    p, labels = kept[0].T, kept[1]
+    p, labels = kept[0].T if kept[0].T.flags.c_contiguous else kept[0].T.copy(), kept[1]
     dlogits, block = same_place(p, p.shape), pictures_first(p.shape[1])
     args = {"p": p, "labels": labels, "dlogits": dlogits, "factor": factor}
     launch("softmax_ce", f"softmax_ce_backward<{t(p)}>", (blocks(len(p), block[1]),), block, **args)

@@ -4,6 +4,7 @@ Every parameter is cut along its first axis: a convolution's kernels, a linear l
 """
 
 import copy
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tinynet.layers import LRN, Conv2d, Dropout, Flatten, Linear, MaxPool, ReLU
 from tinynet.layers.layer import Layer
 from tinynet.layers.parameter import Parameter
 
-KEPT = {"_saved", "_kept"}  # by a layer, of what it computed
+KEPT = {"_saved", "_kept", "_where", "_in_parts"}  # by a layer, of what it computed, and where
 
 
 def part_of(layer: Any, t: int, T: int, reads_all: bool) -> Any:
@@ -22,44 +23,49 @@ def part_of(layer: Any, t: int, T: int, reads_all: bool) -> Any:
     Raises ValueError for a layer that cannot be cut so.
     """
     part = copy.copy(layer)
-    part.__dict__.pop("_saved", None)
-    if type(layer) is Conv2d:
-        part._kept = None  # of the whole kernels
+    for kept in KEPT:
+        vars(part).pop(kept, None)
     if T > 1:
         _cut_sizes(part, layer, t, T, reads_all)
     for key, parameter in vars(layer).items():
         if isinstance(parameter, Parameter):
+            known = key in ("weight", "bias") and isinstance(layer, Conv2d | Linear)
+            _check(layer, T == 1 or known, T, reads_all)
             rows = len(parameter.data) // T
             setattr(part, key, Parameter(parameter.data[t * rows : (t + 1) * rows].copy()))
-    part._own = KEPT.union(key for key, value in vars(part).items() if value is not vars(layer)[key])
+    own = {key for key, value in vars(part).items() if value is not vars(layer).get(key)}
+    part._own, part._followed = KEPT | own | {"_own", "_followed"}, set()
     return part
 
 
 def follow(part: Any, layer: Any) -> None:
-    """Let the part of a layer have all settings that the layer has now, but for what was cut, and for functions: a
-    `forward` that was put in the place of the layer's own would compute with the layer, not with the part."""
-    settings = ((key, value) for key, value in vars(layer).items() if not callable(value))
-    vars(part).update((key, value) for key, value in settings if key not in part._own)
+    """Let the part of a layer have all settings that the layer has now, but for what was cut. A method that was put in
+    the place of one of the layer's own is made one of the part."""
+    now = {key: value for key, value in vars(layer).items() if key not in part._own}
+    for key in part._followed - now.keys():  # it was taken away from the layer
+        vars(part).pop(key, None)
+    part._followed = set(now)
+    for key, value in now.items():
+        bound = isinstance(value, MethodType) and value.__self__ is layer
+        vars(part)[key] = MethodType(value.__func__, part) if bound else value
 
 
 def _cut_sizes(part: Any, layer: Any, t: int, T: int, reads_all: bool) -> None:
-    if type(layer) is Conv2d:
+    if isinstance(layer, Conv2d):
         _check(layer, reads_all == (layer.groups == 1) and layer.out_channels % T == 0, T, reads_all)
         _check(layer, reads_all or layer.groups % T == 0, T, reads_all)
         part.out_channels //= T
         if not reads_all:
             part.in_channels, part.groups = layer.in_channels // T, layer.groups // T
-    elif type(layer) is Linear:
+    elif isinstance(layer, Linear):
         _check(layer, reads_all and layer.out_features % T == 0, T, reads_all)
         part.out_features //= T
-    elif type(layer) is LRN:
+    elif isinstance(layer, LRN):
         _check(layer, not reads_all and layer.groups % T == 0, T, reads_all)
         part.groups //= T
-    elif type(layer) is Dropout:
-        _check(layer, not reads_all, T, reads_all)
-        part.part = (t, T)
     else:
-        _check(layer, not reads_all and type(layer) in (ReLU, MaxPool, Flatten), T, reads_all)
+        _check(layer, not reads_all and isinstance(layer, (Dropout, ReLU, MaxPool, Flatten)), T, reads_all)
+    part.part = t, T
 
 
 def _check(layer: Any, fits: bool, T: int, reads_all: bool) -> None:
@@ -142,7 +148,8 @@ class Parts(Parameter):
 def joined_copy(layer: Layer) -> Layer:
     """The same layer with parameters of its own, each in one array on the CPU."""
     own = copy.copy(layer)
-    own.__dict__.pop("_saved", None)
+    for kept in KEPT:
+        vars(own).pop(kept, None)
     for key, parameter in vars(layer).items():
         if isinstance(parameter, Parameter):
             data = np.array(parameter.data)

@@ -33,6 +33,8 @@ class Split(Layer):
     crossed: {layer behind the exchange: bytes that went from tower to tower} in the last forward and backward.
     recorder: None, or what looks on, see `tinynet.parallel.towers.tower.Recorder`.
 
+    A subclass of a layer is cut as that layer is: each part gets its own tower's channels, or its own neurons.
+
     Raises ValueError for stages that are not the net's layers or a layer that cannot be cut so, and what
     `checked_device` does.
     """

@@ -43,6 +43,7 @@ def cut_net(net: Sequential, towers: Sequence[Tower], stages: Sequence[Stage]) -
             if isinstance(whole, Parameter):
                 parts = [getattr(tower.layers[name], key) for tower in towers if name in tower.layers]
                 setattr(layer, key, Parts(parts, whole.lr_mult, whole.weight_decay_mult))
+        vars(layer)["_in_parts"] = True
     return exchanges
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tinynet.errors import NonFiniteError
-from tinynet.fast.fused import backward_steps
 from tinynet.layers import Sequential
 from tinynet.layers.layer import Layer
+from tinynet.layers.passes import backward_halves, backward_steps
 from tinynet.parallel.towers.lanes import CpuLane
 from tinynet.parallel.towers.workers import Worker
 
@@ -58,14 +58,19 @@ class Chain(Sequential):
             raise NonFiniteError(self.before, f"gave NaN or infinity as its output (met by {error})") from error
 
     def backward(self, dy, send=None):
-        """dx; `send` gets it at once, before the gradients of the first layer's weights, which nobody waits for."""
+        """dx; `send` gets it as soon as it is there: where a twin computes the first layer, before the gradients of
+        its weights, which nobody waits for."""
         if send is None:
             return super().backward(dy)
-        *later, (head, _) = backward_steps(list(self))
+        *later, (head, whole) = backward_steps(list(self))
         for layers, step in later:
             dy = self.run("backward", step, dy, layers)
-        send(self.run("backward", lambda dy, layer: layer.backward_input(dy), dy, head))
-        return self.run("backward", lambda dy, layer: layer.backward_weight(dy), dy, head)
+        input_first = backward_halves(head[0])
+        if len(head) > 1 or input_first is None:
+            return send(self.run("backward", whole, dy, head))
+        dx, weight = input_first
+        send(self.run("backward", dx, dy, head))
+        return self.run("backward", weight, dy, head)
 
     def run(self, direction: str, step: Any, array: Any, layers: Any) -> Any:
         with self.tower.watch(direction, " ".join(layer.name for layer in layers)):

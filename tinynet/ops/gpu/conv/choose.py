@@ -13,9 +13,9 @@ from tinynet.backend import device
 from tinynet.backend.launch import launch
 from tinynet.backend.layout import batch_first, batch_last
 from tinynet.backend.precision import check_precision_on
+from tinynet.checks import Pair
 from tinynet.ops.conv.panels import Window
 from tinynet.ops.gpu import LARGEST_GRID, THREADS, blocks, same_place, t, window_numbers
-from tinynet.ops.window import Pair
 
 DEPTH = 16  # of a chunk of the sum, in the kernels
 LONGEST = 8192  # columns that one part of a gradient sums, for the rounding

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from checks import error_text, same_bits
+from checks import error_text, same_bits, using
 from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import numbers
 
 from tinynet.errors import NonFiniteError
-from tinynet.fast import fused
-from tinynet.layers import LRN, Conv2d, Flatten, Linear, MaxPool, ReLU, Sequential
+from tinynet.fast import plan
+from tinynet.layers import LRN, Conv2d, Flatten, Linear, MaxPool, ReLU, Sequential, passes
 
 DTYPES = st.sampled_from([np.float32, np.float64])
 
@@ -23,12 +23,12 @@ def conv_of(*sizes, bias=True, **options):
 
 
 def one_by_one(layers, x, dy):
-    """y, dx and gradients of parameters, every layer called alone."""
+    """y, dx and gradients of parameters, every layer in a pass of its own."""
     for layer in layers:
         layer.zero_grad()
-        x = layer.forward(x)
+        x = layer(x)
     for layer in reversed(layers):
-        dy = layer.backward(dy)
+        dy = passes.backward(layer, dy)
     return [x, dy, *(parameter.grad.copy() for layer in layers for parameter in layer.parameters())]
 
 
@@ -65,7 +65,7 @@ def test_relu_lrn_pool(kernel_size, stride, padding, ceil_mode, N, dtype):
 @pytest.mark.parametrize("bias", [True, False])
 def test_conv_relu(algorithm, bias):
     def make():
-        return [conv_of(4, 6, 3, padding=1, groups=2, bias=bias, algorithm=algorithm), ReLU(), MaxPool(2)]
+        return [using(conv_of(4, 6, 3, padding=1, groups=2, bias=bias), algorithm=algorithm), ReLU(), MaxPool(2)]
 
     check_same(make, numbers((5, 4, 7, 6), np.float32))
 
@@ -99,14 +99,14 @@ def test_what_is_fused():
 
     layers = [Conv2d(2, 4, 3), ReLU(), LRN(), MaxPool(2), Conv2d(4, 4, 3), MyReLU(), ReLU(), LRN(), ReLU(), MaxPool(2)]
     ends = [("Conv2d",), ("MyReLU",), ("ReLU",), ("LRN",)]
-    assert kinds(fused.forward_steps(layers)) == [
+    assert kinds(plan.forward_steps(layers)) == [
         ("Conv2d", "ReLU"),
         ("LRN", "MaxPool"),
         *ends,
         ("ReLU",),
         ("MaxPool",),
     ]
-    assert kinds(fused.backward_steps(layers)) == [
+    assert kinds(plan.backward_steps(layers)) == [
         *[("ReLU", "MaxPool"), *ends[::-1]],
         *[("ReLU", "LRN", "MaxPool"), ("Conv2d",)],
     ]
@@ -129,8 +129,10 @@ def test_backward_after_layers_that_were_called_alone():
     x, other = numbers((32, 4, 6, 6), np.float32), np.abs(numbers((32, 4, 6, 6), np.float32, seed=3))
     dy = numbers((32, 4, 3, 3), np.float32, seed=4)
     net(x)
-    layers[2].forward(layers[1].forward(other))
-    expected = layers[0].backward(layers[1].backward(layers[2].backward(dy)))
+    layers[2](layers[1](other))
+    expected = dy
+    for layer in reversed(layers):
+        expected = passes.backward(layer, expected)
     assert same_bits(net.backward(dy), expected)
 
 
@@ -152,7 +154,7 @@ def test_wrong_shapes_are_named_as_ever():
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_a_conv_that_overflows_is_named(bad, algorithm):
     """The ReLU on the way must not turn -inf into an innocent 0."""
-    net = Sequential({"conv": Conv2d(2, 2, 3, algorithm=algorithm), "relu": ReLU(), "pool": MaxPool(2)})
+    net = Sequential({"conv": using(Conv2d(2, 2, 3), algorithm=algorithm), "relu": ReLU(), "pool": MaxPool(2)})
     net["conv"].bias.data[1] = bad
     with pytest.raises(NonFiniteError, match="Conv2d 'conv': gave NaN or infinity"):
         net(numbers((3, 2, 6, 6), np.float32))
@@ -161,7 +163,7 @@ def test_a_conv_that_overflows_is_named(bad, algorithm):
 def test_a_pool_that_saw_other_pictures_in_between():
     net = Sequential(ReLU(), LRN(3), MaxPool(2))
     net(np.ones((32, 3, 8, 8), np.float32))
-    net[2].forward(np.ones((32, 1, 4, 4), np.float32))
+    net[2](np.ones((32, 1, 4, 4), np.float32))
     with pytest.raises(ValueError, match="expected dy of shape"):
         net.backward(np.ones((32, 1, 2, 2), np.float32))
 
