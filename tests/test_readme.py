@@ -10,6 +10,9 @@ from PIL import Image
 
 from tinynet import data, models
 from tinynet.errors import GradcheckError
+from tinynet.inspect import locate
+from tinynet.inspect.check import check_layer
+from tinynet.inspect.diagnosis import shown as shown_path
 from tinynet.io.checkpoints import save_weights
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -41,6 +44,16 @@ def test_the_students_layer_with_the_wrong_sign_fails_as_shown():
 
 def test_the_students_layer_with_a_parameter():
     assert "scale: 3 entries" in run(PROGRAMS[1])
+
+
+def test_what_tinynet_check_says_of_a_mistake(tmp_path):
+    """The mask is taken from dy."""
+    shown = next(text for language, text in BLOCKS if text.startswith("backward of ReLU")).strip()
+    source = (README.parent / "tinynet" / "layers" / "relu.py").read_text(encoding="utf-8")
+    wrong = tmp_path / "relu.py"
+    wrong.write_text(source.replace("np.where(y > 0, dy, 0)", "np.where(dy > 0, dy, 0)"), encoding="utf-8")
+    kind = locate.find(str(wrong))
+    assert shown.replace("tinynet/layers/relu.py", shown_path(str(wrong))) == check_layer(kind).sentence
 
 
 def test_the_training_loop_learns(monkeypatch):

@@ -21,7 +21,7 @@ from tinynet.cli.options import (
     view_options,
     workers,
 )
-from tinynet.cli.values import CHANNELS, CLASSES, COUNT, PATH, SEED, SIZE, Choice
+from tinynet.cli.values import CHANNELS, CLASSES, COUNT, PATH, SEED, SHAPE, SIZE, Choice
 from tinynet.data.names import NAMES
 
 
@@ -120,4 +120,13 @@ def compare_params() -> list[click.Parameter]:
             metavar="FILE.png",
             help="Draw their validation curves in one picture.",
         ),
+    ]
+
+
+def check_params() -> list[click.Parameter]:
+    add = partial(Option, heading="a layer of yours")
+    return [
+        click.Argument(["layer"], required=False, metavar="[LAYER]"),
+        add("--shape", type=SHAPE, metavar="2,3,4,5", help="Of an x (default: tried out)."),
+        add("--args", metavar="'3, bias=False'", help="The constructor's arguments (default: none)."),
     ]

@@ -8,7 +8,7 @@ import click
 import tinynet
 from tinynet.cli import parameters
 from tinynet.cli.command import Command, Group, in_our_words
-from tinynet.cli.screen import PROGRAM, Program, fail, launched, one_line, readable_streams, reason
+from tinynet.cli.screen import PROGRAM, Program, fail, in_one_line, launched, one_line, readable_streams, reason
 from tinynet.cli.usage import check_csv, check_precision, checked, completed, settle_devices, wrong
 from tinynet.errors import DeviceError, Terminated
 from tinynet.training.progress import say
@@ -43,6 +43,19 @@ COMPARE = """
 Runs side by side: in what their settings differ, how far they came, how wrong they are on the validation pictures. A
 run that is damaged is named, and compared as far as it can be read.
 """
+CHECK = """
+What is missing or wrong in a layer's file: one sentence, and a few lines that show it. Its forward is held against the
+formula, its backward against differences of its forward, and both against the promises that a net counts on; the lines
+of the file run, and no loop or kernel in their place. Without LAYER, all of tinynet's layers.
+
+LAYER is relu or ReLU, tinynet.layers.relu:ReLU, my_layer.py if one layer is in it, or my_layer.py:Tanh. A class of your
+own with a name of tinynet's is judged as that one. For any other, say how to make one and what x it takes by --args and
+--shape, or in the class itself:
+
+  example = {"features": 3}, (4, 3)
+
+The exit code is 0 if all is right, 1 if not, 2 for wrong usage.
+"""
 SHORT = """\
 Trains, measures and uses AlexNets whose backprop can be read.
 
@@ -51,7 +64,8 @@ Trains, measures and uses AlexNets whose backprop can be read.
   tinynet evaluate runs/shapes-1                how often a trained net is wrong
   tinynet predict runs/photographs-1 dog.jpg    what it says to a picture
   tinynet summary runs/shapes-1                 the layers of a net, what they give and what they cost
-  tinynet compare runs/shapes-1 runs/shapes-2   runs side by side\
+  tinynet compare runs/shapes-1 runs/shapes-2   runs side by side
+  tinynet check relu                            what is missing or wrong in a layer's file\
 """
 
 
@@ -105,6 +119,12 @@ def compare(given: dict[str, Any]) -> int:
     return compare_runs(given)
 
 
+def check(given: dict[str, Any]) -> int:
+    from tinynet.cli.check import check as check_layers
+
+    return check_layers(given)
+
+
 def commands() -> Group:
     group = Group("tinynet", SHORT)
     click.version_option(tinynet.__version__, message="tinynet %(version)s")(group)
@@ -114,6 +134,7 @@ def commands() -> Group:
         Command("predict", predict, parameters.predict_params(), "ask a net about pictures", PREDICT),
         Command("summary", summary, parameters.summary_params(), "show a net's layers", SUMMARY),
         Command("compare", compare, parameters.compare_params(), "show runs side by side", COMPARE),
+        Command("check", check, parameters.check_params(), "what is wrong in a layer's file", CHECK),
     ):
         group.add_command(command)
     return group
@@ -140,7 +161,8 @@ def run(command: click.Command, name: str, call: tuple[str, ...], arguments: Seq
         if not hasattr(job, "work"):  # help and the like; click gives its exit code
             return job if isinstance(job, int) else 0
         PROGRAM.set(Program(job.name, (*call, *job.name.split()[1:])))
-        return job.work()
+        with in_one_line():
+            return job.work()
     except click.UsageError as error:
         return wrong_usage(error, name, call)
     except (KeyboardInterrupt, click.Abort):

@@ -75,6 +75,20 @@ def slowed(item: str) -> tuple[str, float]:
     return name.strip(), float(factor) if given else 0.0
 
 
+class Shape(click.ParamType):
+    """Sizes with commas between them."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        sizes = [size.strip() for size in value.split(",")] if isinstance(value, str) else value
+        if not all(str(size).isdecimal() and int(size) > 0 for size in sizes):
+            self.fail(
+                f"expected sizes of at least 1 with commas between them, such as 2,3,4,5; got {value!r}", param, ctx
+            )
+        return tuple(map(int, sizes))
+
+
 COUNT = Number(int, "a whole number of at least 1", lambda n: n >= 1)
 WORKERS = Number(int, "a whole number in [0, 64]", lambda n: 0 <= n <= 64)
 CLASSES = Number(int, "a whole number in [2, 100000]", lambda n: 2 <= n <= 100_000)
@@ -86,4 +100,5 @@ BELOW_1 = Number(float, "a number of at least 0 and below 1", lambda x: 0 <= x <
 AT_LEAST_0 = Number(float, "a finite number of at least 0", lambda x: 0 <= x < math.inf)
 FACTOR = Number(float, "a factor of at least 0 and below 1 behind =", lambda x: 0 <= x < 1)
 LAYERS = LayerList()
+SHAPE = Shape()
 PATH = Place(path_type=Path)
