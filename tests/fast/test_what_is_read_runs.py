@@ -4,6 +4,7 @@ whatever way, changes the next pass."""
 import contextlib
 import copy
 import functools
+import os
 import pickle
 import re
 import shutil
@@ -537,3 +538,41 @@ def test_lines_of_a_loss_run_where_its_logits_are():
         loss(tinynet.to_device(numbers((4, 3), np.float32), "cuda:1"), [0, 1, 2, 0])
         twice = loss.backward(2.0)
     assert np.allclose(tinynet.to_cpu(twice), 2 * tinynet.to_cpu(layers.passes.backward(loss)))
+
+
+# a file of tests in the edited copy
+TRAIN_THERE = """
+import builtins
+
+import numpy as np
+import pytest
+from gpu.runs import trainer
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_the_edited_lines_train(simulated_gpu, graph):
+    builtins.seen = []
+    trainer("cuda:0", epochs=1, graph=graph).fit()
+    steps, layers = 4, 10
+    assert builtins.seen.count("backward") == steps * layers
+    assert builtins.seen.count("forward") > steps * layers  # the validation, too
+    assert simulated_gpu.graph_launches == 0
+"""
+
+
+@pytest.mark.elsewhere
+def test_an_edited_file_is_what_runs_on_a_gpu(tmp_path, kernels_folder):
+    """With a graph asked for, and without."""
+    package = copied(tmp_path)
+    for folder in ("kernels", "tests"):
+        shutil.copytree(PACKAGE.parent / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        file = package / name
+        text = looks(looks(file.read_text(encoding="utf-8"), "forward"), "backward")
+        file.write_text(text, encoding="utf-8")
+    (tmp_path / "tests" / "gpu" / "test_edited.py").write_text(TRAIN_THERE, encoding="utf-8")
+    shutil.copy(PACKAGE.parent / "setup.cfg", tmp_path)
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("COV_CORE", "PYTEST_"))}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu/test_edited.py"]
+    environment = own | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1].startswith("2 passed"), done.stdout[-3000:]
