@@ -6,7 +6,7 @@ import inspect
 import numpy as np
 import pytest
 
-from tinynet.inspect import locate
+from tinynet.inspect import check, locate
 from tinynet.inspect.check import check_all, check_layer
 from tinynet.inspect.diagnosis import difference
 from tinynet.inspect.examples import EXAMPLES, ROWS
@@ -602,3 +602,42 @@ def test_the_first_example_of_each_for_the_tests_of_every_layer():
         assert type(layer) is kind
         assert layer.output_shape(shape) == np.shape(layer.forward(np.ones(shape, np.float32), *args))
         assert name
+
+
+def test_a_loop_without_an_end_is_named(monkeypatch):
+    class Endless(Layer):
+        example = {}, (2, 3)
+
+        def forward(self, x):
+            while True:
+                pass
+
+        def backward(self, dy):
+            return dy
+
+    monkeypatch.setattr(check, "LIMIT", 0.3)
+    verdict = check_layer(Endless, locate.examples_of(Endless))
+    assert verdict.method == "forward"
+    assert "TimeoutError: no end within 0.3 s: a loop without an end?" in verdict.sentence
+
+
+@pytest.mark.parametrize("method", ["__init__", "forward", "backward"])
+def test_a_layer_that_ends_the_program_is_wrong(method):
+    def leave(self, *args):
+        raise SystemExit(0)
+
+    kind = type("Leaving", (ReLU,), {method: leave})
+    verdict = check_layer(kind, ROWS[ReLU])
+    assert not verdict.right
+    assert verdict.method == method
+
+
+def test_what_is_true_or_false_is_no_array_of_numbers():
+    class Positive(ReLU):
+        def forward(self, x):
+            self.saved = (x,)
+            return x > 0
+
+    verdict = check_layer(Positive, ROWS[ReLU])
+    assert verdict.method == "forward"
+    assert "gives numbers of type bool, expected floats" in verdict.sentence

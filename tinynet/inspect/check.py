@@ -6,10 +6,14 @@ layers); is backward the derivative of forward (`tinynet.inspect.gradcheck`); ar
 on (`tinynet.inspect.promises`). The first thing that is wrong ends it, for what comes after may follow from that.
 """
 
+import contextlib
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +32,7 @@ WHAT_TO_WRITE = {
     "output_shape": "write output_shape(self, shape){}, which returns the shape of y for an x of `shape`",
 }
 MOST = 15  # lines of details
+LIMIT = 60  # seconds for one layer, which takes less than one: a loop in it may have no end
 
 
 @dataclass
@@ -45,6 +50,25 @@ class Verdict:
         return "\n".join([self.sentence, *(f"  {line}" for line in self.details)])
 
 
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """TimeoutError in what runs inside, once it took so long; where the system has no timer nothing ends it."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*where: Any) -> None:
+        raise TimeoutError(f"no end within {seconds:g} s: a loop without an end?")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def check_layer(kind: type[Layer], examples: Sequence[Example] | None = None) -> Verdict:
     """The verdict on a class; `examples` are, unless given, those of its row, or of the row of a class of its name.
 
@@ -57,7 +81,7 @@ def check_layer(kind: type[Layer], examples: Sequence[Example] | None = None) ->
     trials = [Trial(kind, example) for example in examples]
     trial = trials[0]
     try:
-        with plain(), warnings.catch_warnings(), np.errstate(all="ignore"):
+        with plain(), within(LIMIT), warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             _is_defined(trial)
             seen = [f"{_one_line(trial.make())} and x of shape {trial.example.shape}" for trial in trials]
