@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from checks import run_python
 
-from tinynet.mode import SWITCH
+import tinynet
+from tinynet.mode import SWITCH, is_plain
 
 # a program in which none of the three can be imported
 WITHOUT = """
@@ -185,3 +186,42 @@ def test_the_tests_of_layers_pass_without_the_three(chosen, least):
     passed = re.search(r"(\d+) passed", output)
     assert int(passed[1]) >= least, output
     assert "skipped" not in output
+
+
+def test_a_block_restores_what_was_before():
+    assert not is_plain()
+    block = tinynet.plain()
+    assert is_plain()
+    for _ in range(2):
+        with block:
+            assert is_plain()
+        assert not is_plain()
+    with tinynet.plain(), tinynet.plain(False):
+        assert not is_plain()
+    assert not is_plain()
+
+    @tinynet.plain()
+    def inside():
+        return is_plain()
+
+    tinynet.plain(False)
+    assert inside()
+    assert inside()
+    assert not is_plain()
+    with pytest.raises(TypeError, match="expected True or False, got '0'"):
+        tinynet.plain("0")
+
+
+@pytest.mark.parametrize(("word", "plain"), [("", 0), (" 0 ", 0), ("False", 0), ("no", 0), ("1", 1), ("YES", 1)])
+def test_the_words_of_the_variable(word, plain):
+    assert run_python("from tinynet.mode import is_plain; print(int(is_plain()))", **{SWITCH: word}).strip() == str(
+        plain
+    )
+
+
+def test_a_variable_that_is_neither_yes_nor_no():
+    program = "from tinynet.cli import main; print(main(['summary']))"
+    script = f"import sys; sys.stderr = sys.stdout\n{program}"
+    lines = run_python(script, **{SWITCH: "maybe"}).splitlines()
+    assert "TINYNET_PLAIN: expected 1 for plain mode, or 0, got 'maybe'" in lines[0]
+    assert lines[-1] == "1"

@@ -16,6 +16,7 @@ from tinynet.fast import identity, plan, relu, single
 from tinynet.fast.agreement import disagreement
 from tinynet.layers import Conv2d, Dropout, Flatten, ReLU, Sequential
 from tinynet.losses import SoftmaxCE
+from tinynet.optim import SGD
 
 
 @pytest.fixture
@@ -123,6 +124,29 @@ def test_nothing_is_written_where_they_differ(file, monkeypatch, capsys):
     assert out == "tinynet.layers.relu: changed\n"
     assert err.startswith("ReLU: dx differs by ")
     assert err.endswith("; nothing was written\n")
+
+
+def wrong_update(self, w, v, grad, lr, decay):
+    v[...] = self.momentum * v - lr * grad
+    w += v
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "wrong", "said"),
+    [
+        (SGD, "update", wrong_update, "SGD.update and its fast twin differ by "),
+        (Flatten, "backward", lambda self, dy: 2 * dy.reshape(self.saved[0]), "backward of Flatten ("),
+        (Sequential, "backward", lambda self, dy: dy, "backward of Sequential ("),
+    ],
+    ids=["SGD", "Flatten", "Sequential"],
+)
+def test_what_has_no_twin_of_a_layer_must_be_right_too(file, monkeypatch, capsys, kind, method, wrong, said):
+    stale = json.loads(file.read_text(encoding="utf-8")) | {kind.__module__: "0" * 64}
+    file.write_text(json.dumps(stale), encoding="utf-8")
+    monkeypatch.setattr(kind, method, wrong)
+    assert renewing.main([]) == 1
+    assert json.loads(file.read_text(encoding="utf-8")) == stale
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_without_the_source_there_is_nothing_to_renew(file, monkeypatch, capsys):

@@ -379,6 +379,16 @@ def test_without_source_the_version_is_trusted(tmp_path):
     assert out.strip() == "ReLU|0|fast, its source was not there to look at"
 
 
+def test_a_convolution_without_source(tmp_path):
+    """Files of bytecode alone, as some programs are packed."""
+    package = copied(tmp_path)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "-b", str(package)], check=True)
+    for file in package.rglob("*.py"):
+        file.unlink()
+    out = python(SEE.format(folder=str(tmp_path), cases=f"({FILES['layers/conv2d.py']})"), tmp_path)
+    assert re.fullmatch(r"Conv2d\|0\|fast: \w+, its source was not there to look at", out.strip()), out
+
+
 def test_nothing_of_this_checkout_runs_plain():
     assert {kind.__name__: identity.of(kind).changed() for kind in plan.KNOWN if identity.of(kind).changed()} == {}
     assert set(single.TWINS) <= set(plan.KNOWN)
