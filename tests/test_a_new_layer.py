@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYER = '''
@@ -118,6 +120,7 @@ def run(*command, cwd, path):
     return done.stdout
 
 
+@pytest.mark.elsewhere
 def test_one_file_and_one_row(tmp_path, kernels_folder):
     copy, empty = tmp_path / "copy", tmp_path / "empty"
     for folder in ("tinynet", "kernels", "tests"):
